@@ -1,0 +1,1 @@
+//! One EHR: transport, address guard, auth, requests, replies, capabilities, connection check.

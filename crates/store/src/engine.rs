@@ -1,0 +1,4 @@
+//! What differs between SQLite and PostgreSQL, and nothing else.
+
+/// The database.
+pub(crate) enum Db {}

@@ -1,0 +1,261 @@
+//! A leased lane: what to do in it, and results written `WHERE epoch = mine`.
+//!
+//! Every method that writes answers [`Fenced::Lost`] when the lease is no longer mine; then nothing was written but late
+//! answers, which are evidence of their attempt (PRODUCT, effect ledger, rule 8).
+
+use crate::ledger::Content;
+use crate::{Inner, Result, Runtime, StoredConnection, Tenant};
+use model::{
+    AttemptId, Class, DeliveryId, EhrId, LateAnswer, Link, Means, Patient, ResourceKey, State, Timestamp,
+};
+use std::sync::Arc;
+
+/// A lane and what was found at its claim.
+pub struct Claimed {
+    /// The leased lane.
+    pub lane: Lane,
+    /// Its lease ran out under somebody else: every attempt without an outcome has to be opened anew.
+    pub taken_over: bool,
+}
+
+/// A leased lane.
+#[derive(Clone)]
+pub struct Lane {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) tenant: model::TenantId,
+    pub(crate) shard: i64,
+    pub(crate) epoch: i64,
+    pub(crate) lease_until: Timestamp,
+}
+
+/// Whether a write of a lane's owner took place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Fenced {
+    /// Written.
+    Mine,
+    /// The lease is somebody else's: nothing was written.
+    Lost,
+}
+
+/// One patient's turn.
+#[derive(Debug, Clone)]
+pub struct PatientWork {
+    /// The patient, with the link of this generation.
+    pub patient: Patient,
+    /// Why this patient is blocked; only asking, reading and repeating may go on.
+    pub blocked: bool,
+    /// Open deliveries in the order of their acceptance (at most 16), then delivered ones whose audit is due.
+    pub rows: Vec<WorkRow>,
+}
+
+/// One delivery, with all that a decision needs.
+#[derive(Debug, Clone)]
+pub struct WorkRow {
+    /// Its id.
+    pub id: DeliveryId,
+    /// What it brings.
+    pub resource: ResourceKey,
+    /// Which version.
+    pub version: i64,
+    /// Order within the patient.
+    pub seq: i64,
+    /// Where it stands.
+    pub state: State,
+    /// Of a sweep or a replay.
+    pub backlog: bool,
+    /// When it is due; `None`: at the next sweep.
+    pub due_at: Option<Timestamp>,
+    /// How often it was claimed for sending.
+    pub claims: u32,
+    /// How often a try ended in a failure of its own.
+    pub tries: u32,
+    /// Failures of the present round.
+    pub round_tries: u32,
+    /// By which means it went last.
+    pub means: Option<Means>,
+    /// Whether any byte of it was ever sent.
+    pub sent_before: bool,
+    /// Whether every attempt so far is proven not to have been applied.
+    pub proven_not_applied: bool,
+    /// The ETag that the last update of it was to match: a repeat carries the same.
+    pub match_etag: Option<String>,
+    /// The EHR's id and version of the *resource*, as known now.
+    pub ehr_id: Option<EhrId>,
+    /// See `ehr_id`.
+    pub ehr_version: Option<String>,
+    /// The version of the resource that the EHR is known to hold.
+    pub synced_version: Option<i64>,
+    /// Until when attempts of this delivery without an outcome stay open (a flying one counts as `i64::MAX`).
+    pub own_settle_until: Option<Timestamp>,
+    /// Until when attempts of this resource (all its deliveries) without an outcome stay open.
+    pub resource_settle_until: Option<Timestamp>,
+    /// A newer version of the resource was accepted.
+    pub newer_exists: bool,
+    /// The next audit and its stage, for delivered rows.
+    pub audit_at: Option<Timestamp>,
+    /// 0: the read after settling; 1: after an hour; 2: after a day.
+    pub audit_stage: u32,
+    /// Means and class of the last attempt.
+    pub last_class: Option<Class>,
+    /// First failure of its own.
+    pub first_failed_at: Option<Timestamp>,
+    /// The connection's down time at that moment, ms.
+    pub down_ms_then: i64,
+    /// Accepted.
+    pub created_at: Timestamp,
+    /// What it brings: that version.
+    pub content: Content,
+}
+
+/// An attempt about to be made; recorded before any byte leaves.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// Id of the attempt.
+    pub attempt: AttemptId,
+    /// Method and path template.
+    pub request: String,
+    /// A write (which makes the row `in_flight` and counts a claim) or a question (which does neither).
+    pub means: Option<Means>,
+    /// The ETag that the write is to match.
+    pub match_etag: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// Which.
+    pub attempt: AttemptId,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// Its class.
+    pub class: Class,
+    /// Until when it stays open, if it has no outcome.
+    pub settle_until: Option<Timestamp>,
+    /// Words for the tenant.
+    pub message: Option<String>,
+}
+
+/// The new standing of a delivery, decided by `delivery::next`; written together with the attempt's outcome.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    /// Which delivery.
+    pub delivery: DeliveryId,
+    /// The attempt that just ended, if one did.
+    pub outcome: Option<Outcome>,
+    /// The state from now on.
+    pub state: State,
+    /// When it is due next; `None`: a final state, a person's move, or the next sweep.
+    pub due_at: Option<Timestamp>,
+    /// Counts a failed try of its own (and of the round).
+    pub counts_try: bool,
+    /// A new round begins.
+    pub new_round: bool,
+    /// Every attempt so far is proven not to have been applied. `None`: as it was.
+    pub proven_not_applied: Option<bool>,
+    /// The resource's id at the EHR.
+    pub ehr_id: Option<EhrId>,
+    /// The resource's version at the EHR, to be kept as ours. `None`: as it was.
+    pub ehr_version: Option<String>,
+    /// The EHR holds this version from now on: sets `synced_version`, `synced_at` (never back to an older version).
+    pub synced: bool,
+    /// When to read it again, and at which stage. `None`: no further audit.
+    pub audit: Option<(Timestamp, u32)>,
+    /// The sentence shown with the delivery. `None`: as it was.
+    pub message: Option<String>,
+}
+
+/// A new standing of a patient's link, decided by rule.
+#[derive(Debug, Clone)]
+pub struct LinkChange {
+    /// The whole link as it shall be. Ignored where a person decided meanwhile.
+    pub link: Link,
+    /// Whether the patient is blocked from now on.
+    pub blocked: bool,
+}
+
+impl Lane {
+    /// Whose.
+    #[must_use]
+    pub fn tenant(&self) -> Tenant {
+        Tenant { inner: self.inner.clone(), id: self.tenant.clone() }
+    }
+
+    /// Which of the tenant's shards.
+    #[must_use]
+    pub fn shard(&self) -> i64 {
+        self.shard
+    }
+
+    /// Its epoch.
+    #[must_use]
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// Until when it is mine.
+    #[must_use]
+    pub fn lease_until(&self) -> Timestamp {
+        self.lease_until
+    }
+
+    /// Connection and runtime as they are now (the claim reads the config's revision, so a change holds from the next
+    /// attempt on).
+    pub async fn connection(&self) -> Result<(Option<StoredConnection>, Runtime)> {
+        todo!()
+    }
+
+    /// After a takeover: every attempt of this lane without an outcome gets `settle_until = max(its own, now + settle_ms)`,
+    /// every row `in_flight` becomes `uncertain` and is due at once; delivered rows with such attempts get an audit then.
+    pub async fn take_over(&self, now: Timestamp, settle_ms: i64) -> Result<Fenced> {
+        let _ = (now, settle_ms);
+        todo!()
+    }
+
+    /// The turns that have come: patients of this lane with something due, at most `limit`; half of them those with the
+    /// freshest observations, half those that wait longest, nobody twice. Also due are delivered rows whose audit has come.
+    pub async fn work(&self, now: Timestamp, limit: u32) -> Result<Vec<PatientWork>> {
+        let _ = (now, limit);
+        todo!()
+    }
+
+    /// Records attempts before any byte leaves: one transaction, fenced.
+    pub async fn begin(&self, now: Timestamp, attempts: Vec<Begin>) -> Result<Fenced> {
+        let _ = (now, attempts);
+        todo!()
+    }
+
+    /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step.
+    pub async fn settle(&self, now: Timestamp, settlements: Vec<Settlement>) -> Result<Fenced> {
+        let _ = (now, settlements);
+        todo!()
+    }
+
+    /// Writes a rule's decision about a link: fenced. Never over a person's. `Some(delivery)`: that delivery of the
+    /// Patient is settled in the same transaction.
+    pub async fn settle_link(&self, now: Timestamp, patient: model::PatientId, change: LinkChange, settlement: Option<Settlement>) -> Result<Fenced> {
+        let _ = (now, patient, change, settlement);
+        todo!()
+    }
+
+    /// A late answer: kept with its attempt whatever the epoch, and a delivered or open row is asked about again once its
+    /// attempts have settled.
+    pub async fn record_late(&self, attempt: AttemptId, late: LateAnswer) -> Result<()> {
+        let _ = (attempt, late);
+        todo!()
+    }
+
+    /// Lengthens the lease; `Lost` when it is gone.
+    pub async fn renew(&mut self, now: Timestamp, lease_ms: i64) -> Result<Fenced> {
+        let _ = (now, lease_ms);
+        todo!()
+    }
+
+    /// Gives the lane back; it is due again when its first stream is, and not before `not_before`.
+    pub async fn release(self, now: Timestamp, not_before: Option<Timestamp>) -> Result<Fenced> {
+        let _ = (now, not_before);
+        todo!()
+    }
+}

@@ -1,0 +1,120 @@
+//! The store: the only SQL. Two engines, one set of statements; `now` is always a parameter.
+//!
+//! Two doors: [`Store::tenant`] binds a tenant into every statement; [`Store::fleet`] is for claims, schedules and
+//! counters only. A [`Lane`] is a leased part of one tenant's ledger: everything that it writes is fenced by its epoch.
+
+mod engine;
+mod seal;
+
+pub mod audit;
+pub mod config;
+pub mod error;
+pub mod fleet;
+pub mod idempotency;
+pub mod installation;
+pub mod lane;
+pub mod ledger;
+pub mod observations;
+pub mod page;
+pub mod patients;
+pub mod pulls;
+pub mod runs;
+pub mod status;
+
+pub use config::{Runtime, StoredConnection};
+pub use error::{Error, Result};
+pub use fleet::Fleet;
+pub use installation::Home;
+pub use lane::{Begin, Claimed, Lane, LinkChange, Outcome, PatientWork, Settlement, WorkRow};
+pub use ledger::{Content, DeliveryFilter, Discarded, Replayed};
+pub use observations::{Accepted, ObservationFilter, PulledObservation, PulledResult};
+pub use page::{Page, PageRequest};
+pub use patients::{NewPatient, PatientKey};
+pub use pulls::{PullClaim, PullState};
+pub use runs::{Progress, Run, RunKind, RunState};
+pub use seal::KeyRing;
+pub use status::Status;
+
+use model::{Rng, TenantId};
+use std::sync::Arc;
+
+/// The database of an installation. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) db: engine::Db,
+    pub(crate) keys: seal::Keys,
+    pub(crate) rng: Arc<dyn Rng>,
+    /// Rung when something may have become due in this process (or, on PostgreSQL, in any).
+    pub(crate) bell: tokio::sync::Notify,
+}
+
+impl Store {
+    /// Connects to `sqlite://path` (`sqlite::memory:` is refused) or `postgres://…`. Does not migrate.
+    ///
+    /// # Errors
+    /// When the database cannot be reached or the URL is neither.
+    pub async fn open(url: &str, keys: KeyRing, rng: Arc<dyn Rng>) -> Result<Self> {
+        let _ = (url, keys, rng);
+        todo!()
+    }
+
+    /// Brings the schema up to date; safe to call from several nodes at once.
+    ///
+    /// # Errors
+    /// When a migration fails; the database is then as it was.
+    pub async fn migrate(&self) -> Result<()> {
+        todo!()
+    }
+
+    /// Whether the database answers and its migrations are those of this binary.
+    ///
+    /// # Errors
+    /// A sentence that says which of the two is missing.
+    pub async fn ready(&self) -> Result<()> {
+        todo!()
+    }
+
+    /// The only door to a tenant's data.
+    #[must_use]
+    pub fn tenant(&self, id: &TenantId) -> Tenant {
+        Tenant { inner: self.inner.clone(), id: id.clone() }
+    }
+
+    /// The door for claims, schedules and counters.
+    #[must_use]
+    pub fn fleet(&self) -> Fleet {
+        Fleet { inner: self.inner.clone() }
+    }
+
+    /// Waits until something may have become due. A hint: the caller polls every second all the same.
+    pub async fn bell(&self) {
+        self.inner.bell.notified().await;
+    }
+
+    /// Re-wraps every tenant's data key with the first key of the ring; says how many were re-wrapped.
+    ///
+    /// # Errors
+    /// When a key cannot be opened with any key of the ring.
+    pub async fn rotate_keys(&self) -> Result<u64> {
+        todo!()
+    }
+}
+
+/// One tenant's data. There is no other way to it.
+#[derive(Clone)]
+pub struct Tenant {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) id: TenantId,
+}
+
+impl Tenant {
+    /// Whose it is.
+    #[must_use]
+    pub fn id(&self) -> &TenantId {
+        &self.id
+    }
+}

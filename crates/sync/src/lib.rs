@@ -1,0 +1,1 @@
+//! The engine: claim, push, settle, reconcile, pull, schedule.

@@ -1,0 +1,1 @@
+//! HTTP: the API. It translates and never decides.
