@@ -50,7 +50,7 @@ impl Twin {
                 .map(|(index, entry)| match entry {
                     Err(refusal) => Err(refusal.clone()),
                     Ok(_) if failing == Some(index) => Err(self.entry_failure()),
-                    Ok(entry) => self.execute(entry),
+                    Ok(entry) => self.may(entry).and_then(|()| self.execute(entry)),
                 })
                 .collect()
         };
@@ -66,7 +66,12 @@ impl Twin {
     }
 
     /// All or nothing: ids first, then references, then DELETE, POST, PUT, GET in this order (http.html#trules).
-    fn transaction(&mut self, calls: &mut [Result<Call, Refusal>], entries: &[Json], failing: Option<usize>) -> Result<Vec<Judged>, Refusal> {
+    fn transaction(
+        &mut self,
+        calls: &mut [Result<Call, Refusal>],
+        entries: &[Json],
+        failing: Option<usize>,
+    ) -> Result<Vec<Judged>, Refusal> {
         for entry in calls.iter() {
             if let Err(refusal) = entry {
                 return Err(refusal.clone());
@@ -81,8 +86,10 @@ impl Twin {
                 names.insert(full.to_owned(), format!("{}/{id}", entry.target.label()));
             }
         }
+        self.promised = names.values().cloned().collect();
         let begun = self.begin();
         let result = self.transaction_steps(calls, &names, failing);
+        self.promised.clear();
         if result.is_ok() {
             self.keep();
         } else {
@@ -91,7 +98,12 @@ impl Twin {
         result
     }
 
-    fn transaction_steps(&mut self, calls: &mut [Result<Call, Refusal>], names: &HashMap<String, String>, failing: Option<usize>) -> Result<Vec<Judged>, Refusal> {
+    fn transaction_steps(
+        &mut self,
+        calls: &mut [Result<Call, Refusal>],
+        names: &HashMap<String, String>,
+        failing: Option<usize>,
+    ) -> Result<Vec<Judged>, Refusal> {
         let mut order: Vec<usize> = (0..calls.len()).collect();
         order.sort_by_key(|index| match calls[*index].as_ref().map(|entry| entry.method.as_str()) {
             Ok("DELETE") => 0,
@@ -105,6 +117,7 @@ impl Twin {
             if failing == Some(index) {
                 return Err(self.entry_failure());
             }
+            self.may(entry)?;
             self.resolve_references(entry, names)?;
             answers[index] = Some(Ok(self.execute(entry)?));
         }
@@ -311,11 +324,7 @@ fn entry_call(call: &Call, entry: &Json) -> Result<Call, Refusal> {
         method,
         target,
         query,
-        conditions: Conditions {
-            if_match: own("ifMatch"),
-            if_none_match: own("ifNoneMatch"),
-            if_none_exist: own("ifNoneExist"),
-        },
+        conditions: Conditions { if_match: own("ifMatch"), if_none_match: own("ifNoneMatch"), if_none_exist: own("ifNoneExist") },
         body: body.map(Arc::new),
         bundled: true,
         looked_up: None,

@@ -32,6 +32,8 @@ pub(crate) struct Call {
     pub(crate) bundled: bool,
     /// The rows that its condition matched when it looked up, before it came to write.
     pub(crate) looked_up: Option<Vec<usize>>,
+    /// The scopes of the token that it came with.
+    pub(crate) scopes: Option<Arc<[String]>>,
     /// The id that a transaction has already given it.
     pub(crate) given_id: Option<String>,
 }
@@ -106,12 +108,8 @@ impl Target {
             [kind, id, "$validate"] if is_id(id) => Target::Validate(own(kind)),
             [kind, id] if is_id(id) => Target::Instance(own(kind), own(id)),
             [kind, id, "_history"] if is_id(id) => Target::InstanceHistory(own(kind), own(id)),
-            [kind, id, "_history", version] if is_id(id) => {
-                Target::Version(own(kind), own(id), own(version))
-            }
-            ["Patient", id, kind] if is_id(id) && is_resource_type(kind) => {
-                Target::Compartment(own(id), own(kind))
-            }
+            [kind, id, "_history", version] if is_id(id) => Target::Version(own(kind), own(id), own(version)),
+            ["Patient", id, kind] if is_id(id) && is_resource_type(kind) => Target::Compartment(own(id), own(kind)),
             _ => Target::Nothing,
         }
     }
@@ -156,16 +154,10 @@ impl Interaction {
             Target::Root if get => Interaction::Search,
             Target::Type(_) if method == Method::POST => Interaction::Create,
             Target::Type(_) | Target::Instance(..) if method == Method::PUT => Interaction::Update,
-            Target::Type(_) | Target::Instance(..) if method == Method::DELETE => {
-                Interaction::Delete
-            }
+            Target::Type(_) | Target::Instance(..) if method == Method::DELETE => Interaction::Delete,
             Target::Type(_) | Target::Compartment(..) if get => Interaction::Search,
             Target::Search(_) => Interaction::Search,
-            Target::Instance(..)
-            | Target::Version(..)
-            | Target::InstanceHistory(..)
-            | Target::TypeHistory(_)
-            | Target::SystemHistory
+            Target::Instance(..) | Target::Version(..) | Target::InstanceHistory(..) | Target::TypeHistory(_) | Target::SystemHistory
                 if get =>
             {
                 Interaction::Read
@@ -175,10 +167,7 @@ impl Interaction {
     }
 
     pub(crate) fn writes(self) -> bool {
-        matches!(
-            self,
-            Interaction::Create | Interaction::Update | Interaction::Delete | Interaction::Bundle
-        )
+        matches!(self, Interaction::Create | Interaction::Update | Interaction::Delete | Interaction::Bundle)
     }
 }
 
@@ -217,16 +206,12 @@ pub(crate) fn header(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// A query or form, decoded.
 pub(crate) fn read_query(text: &str) -> Query {
-    url::form_urlencoded::parse(text.as_bytes())
-        .into_owned()
-        .collect()
+    url::form_urlencoded::parse(text.as_bytes()).into_owned().collect()
 }
 
 /// A query, encoded.
 pub(crate) fn write_query(query: &[(String, String)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(query)
-        .finish()
+    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish()
 }
 
 /// What is answered to an interaction that is done.
@@ -244,10 +229,6 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn with(status: u16, body: Json) -> Answer {
-        Answer {
-            status,
-            body: Some(body),
-            ..Answer::default()
-        }
+        Answer { status, body: Some(body), ..Answer::default() }
     }
 }

@@ -28,7 +28,10 @@ impl Twin {
             ("status", string("active")),
             ("date", string(instant::format(self.started, false))),
             ("kind", string("instance")),
-            ("software", object([("name", string(format!("Sandbox EHR, like {}", self.profile))), ("version", string(env!("CARGO_PKG_VERSION")))])),
+            (
+                "software",
+                object([("name", string(format!("Sandbox EHR, like {}", self.profile))), ("version", string(env!("CARGO_PKG_VERSION")))]),
+            ),
             ("implementation", object([("description", string("A FHIR R4 EHR for tests")), ("url", string(call.base.clone()))])),
             ("fhirVersion", string("4.0.1")),
             ("format", Json::Array(vec![string("json"), string("application/fhir+json")])),
@@ -69,7 +72,8 @@ impl Twin {
                 Auth::Open | Auth::ApiKey { .. } => None,
             })
             .map(|code| {
-                let coding = object([("system", string("http://terminology.hl7.org/CodeSystem/restful-security-service")), ("code", string(code))]);
+                let coding =
+                    object([("system", string("http://terminology.hl7.org/CodeSystem/restful-security-service")), ("code", string(code))]);
                 object([("coding", Json::Array(vec![coding])), ("text", string(code))])
             })
             .collect();
@@ -118,7 +122,9 @@ fn resource(quirks: &Quirks, kind: &str) -> Json {
         set("versioning", string("versioned"));
     }
     set("readHistory", Json::Bool(quirks.instance_history));
-    for (name, claim) in [("updateCreate", update_create), ("conditionalCreate", conditional_create), ("conditionalUpdate", conditional_update)] {
+    for (name, claim) in
+        [("updateCreate", update_create), ("conditionalCreate", conditional_create), ("conditionalUpdate", conditional_update)]
+    {
         if let Some(claim) = claim {
             set(name, Json::Bool(claim));
         }
@@ -126,8 +132,23 @@ fn resource(quirks: &Quirks, kind: &str) -> Json {
     set("conditionalDelete", string("not-supported"));
     let common = [("_id", "token"), ("identifier", "token")];
     let own: &[(&str, &str)] = match kind {
-        "Patient" => &[("name", "string"), ("family", "string"), ("given", "string"), ("birthdate", "date"), ("gender", "token"), ("telecom", "token"), ("active", "token")],
-        _ => &[("patient", "reference"), ("subject", "reference"), ("code", "token"), ("category", "token"), ("status", "token"), ("date", "date")],
+        "Patient" => &[
+            ("name", "string"),
+            ("family", "string"),
+            ("given", "string"),
+            ("birthdate", "date"),
+            ("gender", "token"),
+            ("telecom", "token"),
+            ("active", "token"),
+        ],
+        _ => &[
+            ("patient", "reference"),
+            ("subject", "reference"),
+            ("code", "token"),
+            ("category", "token"),
+            ("status", "token"),
+            ("date", "date"),
+        ],
     };
     let dated: &[(&str, &str)] = if last_updated { &[("_lastUpdated", "date")] } else { &[] };
     let parameters = common.iter().chain(own).chain(dated);

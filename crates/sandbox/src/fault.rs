@@ -23,8 +23,6 @@ pub(crate) enum Concerns {
     Single,
     /// A create.
     Creates,
-    /// An update.
-    Updates,
     /// A delete or the read of something deleted, hence also reads.
     Deletes,
     /// A batch or transaction.
@@ -199,11 +197,7 @@ impl FromStr for Fault {
 
     fn from_str(name: &str) -> Result<Fault, UnknownFault> {
         let wanted = name.trim().replace('-', "_");
-        Fault::ALL
-            .iter()
-            .copied()
-            .find(|fault| fault.name() == wanted)
-            .ok_or_else(|| UnknownFault(name.to_owned()))
+        Fault::ALL.iter().copied().find(|fault| fault.name() == wanted).ok_or_else(|| UnknownFault(name.to_owned()))
     }
 }
 

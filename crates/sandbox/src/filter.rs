@@ -69,12 +69,7 @@ pub(crate) struct Reading {
 
 impl Filter {
     /// Reads a parameter of this resource type; `None` where the type has no such parameter.
-    pub(crate) fn parse(
-        kind: &str,
-        parameter: &str,
-        value: &str,
-        reading: Reading,
-    ) -> Result<Option<Filter>, Refusal> {
+    pub(crate) fn parse(kind: &str, parameter: &str, value: &str, reading: Reading) -> Result<Option<Filter>, Refusal> {
         let (name, modifier) = match parameter.split_once(':') {
             Some((name, modifier)) => (name, Some(modifier)),
             None => (parameter, None),
@@ -83,20 +78,15 @@ impl Filter {
         let tokens = || -> Vec<Token> { split(value, ',', reading.escapes).iter().map(|one| Token::parse(one, reading.escapes)).collect() };
         let texts = || -> Vec<String> { split(value, ',', reading.escapes).iter().map(|one| unescape(one, reading.escapes)).collect() };
         let filter = match (name, modifier) {
-            ("identifier" | "code" | "status" | "category" | "gender" | "birthdate" | "date", Some("missing")) => Filter::Missing {
-                element: element_of(kind, name),
-                missing: value == "true",
-            },
+            ("identifier" | "code" | "status" | "category" | "gender" | "birthdate" | "date", Some("missing")) => {
+                Filter::Missing { element: element_of(kind, name), missing: value == "true" }
+            }
             ("_id", None) => Filter::Ids(texts()),
             ("identifier", None) => Filter::Identifiers(tokens()),
-            ("_lastUpdated", None) if reading.last_updated => Filter::Dates {
-                stamp: true,
-                any: dates(parameter, value, reading.whole_seconds)?,
-            },
-            ("birthdate", None) if patient => Filter::Dates {
-                stamp: false,
-                any: dates(parameter, value, false)?,
-            },
+            ("_lastUpdated", None) if reading.last_updated => {
+                Filter::Dates { stamp: true, any: dates(parameter, value, reading.whole_seconds)? }
+            }
+            ("birthdate", None) if patient => Filter::Dates { stamp: false, any: dates(parameter, value, false)? },
             ("name" | "family" | "given" | "telecom" | "phone" | "email", modifier) if patient => Filter::Texts {
                 parameter: match name {
                     "name" => Text::Name,
@@ -114,25 +104,21 @@ impl Filter {
                     Some(other) => return Err(bad_modifier(name, other)),
                 },
             },
-            ("gender" | "active", None | Some("not")) if patient => Filter::Codes {
-                element: element_of(kind, name),
-                any: tokens(),
-                not: modifier.is_some(),
-            },
-            ("code" | "category" | "status", None | Some("not")) if !patient => Filter::Codes {
-                element: element_of(kind, name),
-                any: tokens(),
-                not: modifier.is_some(),
-            },
-            ("date", None) if !patient => Filter::Dates {
-                stamp: false,
-                any: dates(parameter, value, false)?,
-            },
-            ("patient", None) | ("subject", None | Some("Patient")) if !patient => Filter::Subjects {
-                any: texts(),
-                patients_only: name == "patient" || modifier.is_some(),
-            },
-            ("_id" | "identifier" | "_lastUpdated" | "code" | "category" | "status" | "date" | "patient" | "subject" | "birthdate" | "gender" | "active", Some(other)) => {
+            ("gender" | "active", None | Some("not")) if patient => {
+                Filter::Codes { element: element_of(kind, name), any: tokens(), not: modifier.is_some() }
+            }
+            ("code" | "category" | "status", None | Some("not")) if !patient => {
+                Filter::Codes { element: element_of(kind, name), any: tokens(), not: modifier.is_some() }
+            }
+            ("date", None) if !patient => Filter::Dates { stamp: false, any: dates(parameter, value, false)? },
+            ("patient", None) | ("subject", None | Some("Patient")) if !patient => {
+                Filter::Subjects { any: texts(), patients_only: name == "patient" || modifier.is_some() }
+            }
+            (
+                "_id" | "identifier" | "_lastUpdated" | "code" | "category" | "status" | "date" | "patient" | "subject" | "birthdate"
+                | "gender" | "active",
+                Some(other),
+            ) => {
                 return Err(bad_modifier(name, other));
             }
             _ => return Ok(None),
@@ -143,9 +129,9 @@ impl Filter {
     pub(crate) fn matches(&self, row: &Row, body: &Json, now: i64) -> bool {
         match self {
             Filter::Ids(any) => any.contains(&row.id),
-            Filter::Identifiers(any) => items(body, "identifier").iter().any(|one| {
-                any.iter().any(|token| token.fits(str_at(one, "system"), str_at(one, "value")))
-            }),
+            Filter::Identifiers(any) => {
+                items(body, "identifier").iter().any(|one| any.iter().any(|token| token.fits(str_at(one, "system"), str_at(one, "value"))))
+            }
             Filter::Codes { element, any, not } => code_matches(body, element, any) != *not,
             Filter::Subjects { any, patients_only } => subjects(body).any(|reference| {
                 let reference = local(reference);
@@ -156,11 +142,12 @@ impl Filter {
                     false => reference.rsplit('/').next() == Some(wanted),
                 })
             }),
-            Filter::Dates { stamp: true, any } => row.current().is_some_and(|version| {
-                any.iter().any(|(prefix, asked)| prefix.fits(*asked, Interval::at(version.at), now))
-            }),
-            Filter::Dates { any, .. } => clinical_date(body)
-                .is_some_and(|own| any.iter().any(|(prefix, asked)| prefix.fits(*asked, own, now))),
+            Filter::Dates { stamp: true, any } => {
+                row.current().is_some_and(|version| any.iter().any(|(prefix, asked)| prefix.fits(*asked, Interval::at(version.at), now)))
+            }
+            Filter::Dates { any, .. } => {
+                clinical_date(body).is_some_and(|own| any.iter().any(|(prefix, asked)| prefix.fits(*asked, own, now)))
+            }
             Filter::Texts { parameter, any, mode } => {
                 let own = parameter.values(body);
                 any.iter().any(|wanted| own.iter().any(|text| mode.fits(text, wanted, *parameter)))
@@ -184,10 +171,7 @@ impl Token {
             [value] => Token { system: None, value: Some(read(value)) },
             [system, rest @ ..] => {
                 let value = rest.iter().map(read).collect::<Vec<_>>().join("|");
-                Token {
-                    system: Some(read(system)),
-                    value: (!value.is_empty()).then_some(value),
-                }
+                Token { system: Some(read(system)), value: (!value.is_empty()).then_some(value) }
             }
             [] => Token { system: None, value: None },
         }
@@ -270,7 +254,16 @@ impl Mode {
 
 /// The clinically relevant time: `effective[x]`, or what stands for it in other types; Patient: `birthDate`.
 pub(crate) fn clinical_date(body: &Json) -> Option<Interval> {
-    for name in ["effectiveDateTime", "effectiveInstant", "date", "occurrenceDateTime", "performedDateTime", "recordedDate", "birthDate", "authoredOn"] {
+    for name in [
+        "effectiveDateTime",
+        "effectiveInstant",
+        "date",
+        "occurrenceDateTime",
+        "performedDateTime",
+        "recordedDate",
+        "birthDate",
+        "authoredOn",
+    ] {
         if let Some(text) = str_at(body, name) {
             return instant::parse(text);
         }
@@ -283,14 +276,9 @@ pub(crate) fn clinical_date(body: &Json) -> Option<Interval> {
             });
         }
     }
-    let events: Vec<Interval> = items(body.get("effectiveTiming")?, "event")
-        .iter()
-        .filter_map(|event| instant::parse(event.as_str()?))
-        .collect();
-    Some(Interval {
-        low: events.iter().map(|event| event.low).min()?,
-        high: events.iter().map(|event| event.high).max()?,
-    })
+    let events: Vec<Interval> =
+        items(body.get("effectiveTiming")?, "event").iter().filter_map(|event| instant::parse(event.as_str()?)).collect();
+    Some(Interval { low: events.iter().map(|event| event.low).min()?, high: events.iter().map(|event| event.high).max()? })
 }
 
 fn element_of(kind: &str, parameter: &str) -> &'static str {
@@ -312,9 +300,9 @@ fn code_matches(body: &Json, element: &str, any: &[Token]) -> bool {
     items(body, element).iter().any(|one| match one {
         Json::String(code) => any.iter().any(|token| token.value.as_deref() == Some(code)),
         Json::Bool(flag) => any.iter().any(|token| token.value.as_deref() == Some(if *flag { "true" } else { "false" })),
-        concept => items(concept, "coding").iter().any(|coding| {
-            any.iter().any(|token| token.fits(str_at(coding, "system"), str_at(coding, "code")))
-        }),
+        concept => items(concept, "coding")
+            .iter()
+            .any(|coding| any.iter().any(|token| token.fits(str_at(coding, "system"), str_at(coding, "code")))),
     })
 }
 
@@ -323,9 +311,8 @@ fn dates(parameter: &str, value: &str, whole_seconds: bool) -> Result<Vec<(Prefi
         .split(',')
         .map(|one| {
             let (prefix, text) = split_prefix(one);
-            let mut interval = instant::parse(text).ok_or_else(|| {
-                Refusal::new(400, "invalid", format!("The value of `{parameter}` is not a date."))
-            })?;
+            let mut interval =
+                instant::parse(text).ok_or_else(|| Refusal::new(400, "invalid", format!("The value of `{parameter}` is not a date.")))?;
             if whole_seconds && text.contains('T') {
                 interval = Interval::at(interval.low);
             }
@@ -336,13 +323,17 @@ fn dates(parameter: &str, value: &str, whole_seconds: bool) -> Result<Vec<(Prefi
 
 fn split_prefix(text: &str) -> (Prefix, &str) {
     let named = [
-        ("eq", Prefix::Eq), ("ne", Prefix::Ne), ("gt", Prefix::Gt), ("lt", Prefix::Lt), ("ge", Prefix::Ge),
-        ("le", Prefix::Le), ("sa", Prefix::Sa), ("eb", Prefix::Eb), ("ap", Prefix::Ap),
+        ("eq", Prefix::Eq),
+        ("ne", Prefix::Ne),
+        ("gt", Prefix::Gt),
+        ("lt", Prefix::Lt),
+        ("ge", Prefix::Ge),
+        ("le", Prefix::Le),
+        ("sa", Prefix::Sa),
+        ("eb", Prefix::Eb),
+        ("ap", Prefix::Ap),
     ];
-    named
-        .into_iter()
-        .find_map(|(name, prefix)| Some((prefix, text.strip_prefix(name)?)))
-        .unwrap_or((Prefix::Eq, text))
+    named.into_iter().find_map(|(name, prefix)| Some((prefix, text.strip_prefix(name)?))).unwrap_or((Prefix::Eq, text))
 }
 
 fn bad_modifier(name: &str, modifier: &str) -> Refusal {

@@ -7,11 +7,7 @@ use time::{Date, Duration, Month, OffsetDateTime, Time, UtcOffset};
 pub(crate) fn format(ms: i64, whole_seconds: bool) -> String {
     let moment = moment(ms);
     let (date, time) = (moment.date(), moment.time());
-    let fraction = if whole_seconds {
-        String::new()
-    } else {
-        format!(".{:03}", time.millisecond())
-    };
+    let fraction = if whole_seconds { String::new() } else { format!(".{:03}", time.millisecond()) };
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{fraction}Z",
         date.year(),
@@ -39,10 +35,7 @@ pub(crate) struct Interval {
 impl Interval {
     /// One millisecond.
     pub(crate) fn at(ms: i64) -> Interval {
-        Interval {
-            low: ms,
-            high: ms.saturating_add(1),
-        }
+        Interval { low: ms, high: ms.saturating_add(1) }
     }
 }
 
@@ -64,60 +57,35 @@ pub(crate) fn parse(text: &str) -> Option<Interval> {
             return None;
         }
         return match month {
-            None => Some(Interval {
-                low: midnight(year, 1, 1)?,
-                high: midnight(year + 1, 1, 1)?,
-            }),
+            None => Some(Interval { low: midnight(year, 1, 1)?, high: midnight(year + 1, 1, 1)? }),
             Some(month) => {
                 let month = month?;
-                let (next_year, next_month) = if month == 12 {
-                    (year + 1, 1)
-                } else {
-                    (year, month + 1)
-                };
-                Some(Interval {
-                    low: midnight(year, month, 1)?,
-                    high: midnight(next_year, next_month, 1)?,
-                })
+                let (next_year, next_month) = if month == 12 { (year + 1, 1) } else { (year, month + 1) };
+                Some(Interval { low: midnight(year, month, 1)?, high: midnight(next_year, next_month, 1)? })
             }
         };
     };
     let start = midnight(year, month?, date_of?)?;
     let Some(clock) = clock else {
-        return Some(Interval {
-            low: start,
-            high: start + 86_400_000,
-        });
+        return Some(Interval { low: start, high: start + 86_400_000 });
     };
     let (clock, offset_minutes) = zone(clock)?;
     let (within, length) = time_of_day(clock)?;
     let low = start + within - offset_minutes * 60_000;
-    Some(Interval {
-        low,
-        high: low + length,
-    })
+    Some(Interval { low, high: low + length })
 }
 
 fn moment(ms: i64) -> OffsetDateTime {
-    OffsetDateTime::UNIX_EPOCH
-        .checked_add(Duration::milliseconds(ms))
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    OffsetDateTime::UNIX_EPOCH.checked_add(Duration::milliseconds(ms)).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 fn digits<T: std::str::FromStr>(text: &str, length: usize) -> Option<T> {
-    (text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .then(|| text.parse().ok())
-        .flatten()
+    (text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok()).flatten()
 }
 
 fn midnight(year: i32, month: u8, day: u8) -> Option<i64> {
     let date = Date::from_calendar_date(year, Month::try_from(month).ok()?, day).ok()?;
-    Some(
-        date.with_time(Time::MIDNIGHT)
-            .assume_offset(UtcOffset::UTC)
-            .unix_timestamp()
-            * 1000,
-    )
+    Some(date.with_time(Time::MIDNIGHT).assume_offset(UtcOffset::UTC).unix_timestamp() * 1000)
 }
 
 fn zone(clock: &str) -> Option<(&str, i64)> {
@@ -130,14 +98,7 @@ fn zone(clock: &str) -> Option<(&str, i64)> {
             let (rest, zone) = clock.split_at(place);
             let (hours, minutes) = zone[1..].split_once(':')?;
             let minutes = digits::<i64>(hours, 2)? * 60 + digits::<i64>(minutes, 2)?;
-            Some((
-                rest,
-                if zone.starts_with('-') {
-                    -minutes
-                } else {
-                    minutes
-                },
-            ))
+            Some((rest, if zone.starts_with('-') { -minutes } else { minutes }))
         }
     }
 }
@@ -205,9 +166,6 @@ mod tests {
 
     #[test]
     fn offsets_move_the_moment() {
-        assert_eq!(
-            parse("2024-01-01T00:00:00-03:00").unwrap().low,
-            parse("2024-01-01T03:00:00Z").unwrap().low
-        );
+        assert_eq!(parse("2024-01-01T00:00:00-03:00").unwrap().low, parse("2024-01-01T03:00:00Z").unwrap().low);
     }
 }

@@ -25,9 +25,7 @@ impl Twin {
             ("GET", Target::Metadata) => Ok(Answer::with(200, self.capability(call))),
             ("GET", Target::Smart) => Ok(Answer::with(200, self.smart_configuration(call))),
             ("POST", Target::Root) => self.bundle(call),
-            ("GET", Target::Root) if call.query.iter().any(|(name, _)| name == "_getpages") => {
-                self.search(call, "Resource", &call.query)
-            }
+            ("GET", Target::Root) if call.query.iter().any(|(name, _)| name == "_getpages") => self.search(call, "Resource", &call.query),
             (_, Target::UnknownType) => self.unknown_type(get),
             (_, Target::Nothing | Target::Root) => Err(Refusal::new(404, "not-found", "There is nothing at this address.")),
             ("GET", Target::Type(kind)) => self.search(call, kind, &call.query),
@@ -62,9 +60,11 @@ impl Twin {
         let Some(body) = body else {
             return Err(self.deleted(call, kind, id, &version));
         };
-        let unchanged = call.conditions.if_none_match.as_deref().is_some_and(|tags| {
-            tags.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == version)
-        });
+        let unchanged = call
+            .conditions
+            .if_none_match
+            .as_deref()
+            .is_some_and(|tags| tags.split(',').any(|tag| tag.trim().trim_start_matches("W/").trim_matches('"') == version));
         if unchanged {
             return Ok(Answer { status: 304, etag: Some(version), last_modified: Some(at), ..Answer::default() });
         }

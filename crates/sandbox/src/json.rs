@@ -7,12 +7,7 @@ pub(crate) use fhirkit::Json;
 
 /// An object of these members.
 pub(crate) fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
-    Json::Object(
-        members
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
-            .collect(),
-    )
+    Json::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 /// A JSON string.
@@ -34,12 +29,7 @@ pub(crate) fn from_serde(value: &serde_json::Value) -> Json {
         Value::Number(number) => Json::Number(number.to_string()),
         Value::String(text) => Json::String(text.clone()),
         Value::Array(items) => Json::Array(items.iter().map(from_serde).collect()),
-        Value::Object(members) => Json::Object(
-            members
-                .iter()
-                .map(|(key, value)| (key.clone(), from_serde(value)))
-                .collect(),
-        ),
+        Value::Object(members) => Json::Object(members.iter().map(|(key, value)| (key.clone(), from_serde(value))).collect()),
     }
 }
 
@@ -84,10 +74,7 @@ pub(crate) fn remove(value: &mut Json, key: &str) -> Option<Json> {
 /// The value at `key`, to change.
 pub(crate) fn get_mut<'a>(value: &'a mut Json, key: &str) -> Option<&'a mut Json> {
     match value {
-        Json::Object(members) => members
-            .iter_mut()
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value),
+        Json::Object(members) => members.iter_mut().find(|(name, _)| name == key).map(|(_, value)| value),
         _ => None,
     }
 }
@@ -134,11 +121,8 @@ pub(crate) fn round_decimals(value: &mut Json) -> bool {
     let mut changed = false;
     walk_mut(value, "", &mut |_, value| {
         if let Json::Number(text) = value {
-            let rounded = text
-                .parse::<f64>()
-                .ok()
-                .filter(|number| number.is_finite() && number.abs() < 1e21)
-                .map(|number| number.to_string());
+            let rounded =
+                text.parse::<f64>().ok().filter(|number| number.is_finite() && number.abs() < 1e21).map(|number| number.to_string());
             if let Some(rounded) = rounded
                 && rounded != *text
             {
@@ -185,10 +169,7 @@ mod tests {
     fn a_repeated_member_name_is_found_at_any_depth() {
         let value = Json::parse(r#"{"a":{"b":1,"b":2}}"#).unwrap();
         assert_eq!(repeated_name(&value), Some("b"));
-        assert_eq!(
-            repeated_name(&Json::parse(r#"{"a":[{"b":1},{"b":2}]}"#).unwrap()),
-            None
-        );
+        assert_eq!(repeated_name(&Json::parse(r#"{"a":[{"b":1},{"b":2}]}"#).unwrap()), None);
     }
 
     #[test]
@@ -196,9 +177,6 @@ mod tests {
         let mut value = Json::parse(r#"{"resourceType":"Patient","active":true}"#).unwrap();
         set_at(&mut value, "id", string("1"), 1);
         set(&mut value, "active", Json::Bool(false));
-        assert_eq!(
-            value.to_compact(),
-            r#"{"resourceType":"Patient","id":"1","active":false}"#
-        );
+        assert_eq!(value.to_compact(), r#"{"resourceType":"Patient","id":"1","active":false}"#);
     }
 }

@@ -137,12 +137,8 @@ impl Ledger {
 
     /// The living resources that carry this identifier, as stored or as sent.
     pub fn by_identifier(&self, system: &str, value: &str) -> Vec<&Held> {
-        let wanted =
-            |one: &Identifier| one.value == value && one.system.as_deref().unwrap_or("") == system;
-        self.resources
-            .iter()
-            .filter(|held| !held.deleted && held.all_identifiers().any(wanted))
-            .collect()
+        let wanted = |one: &Identifier| one.value == value && one.system.as_deref().unwrap_or("") == system;
+        self.resources.iter().filter(|held| !held.deleted && held.all_identifiers().any(wanted)).collect()
     }
 
     /// The identifiers that more than one living resource of one type carries, with those resources.
@@ -153,17 +149,10 @@ impl Ledger {
             own.sort();
             own.dedup();
             for identifier in own {
-                carriers
-                    .entry((&held.resource_type, identifier))
-                    .or_default()
-                    .push(held);
+                carriers.entry((&held.resource_type, identifier)).or_default().push(held);
             }
         }
-        carriers
-            .into_iter()
-            .filter(|(_, held)| held.len() > 1)
-            .map(|((_, identifier), held)| (identifier.clone(), held))
-            .collect()
+        carriers.into_iter().filter(|(_, held)| held.len() > 1).map(|((_, identifier), held)| (identifier.clone(), held)).collect()
     }
 
     /// The writes of this Patient and of what has it as subject, in order.
@@ -174,10 +163,7 @@ impl Ledger {
             .map(Arc::as_ref)
             .filter(|effect| {
                 (effect.resource_type == "Patient" && effect.id == patient_id)
-                    || effect
-                        .subject
-                        .as_deref()
-                        .is_some_and(|subject| local(subject) == reference)
+                    || effect.subject.as_deref().is_some_and(|subject| local(subject) == reference)
             })
             .collect()
     }
@@ -187,11 +173,7 @@ impl Ledger {
         self.effects
             .iter()
             .map(Arc::as_ref)
-            .filter(|effect| {
-                effect.identifiers.iter().any(|one| {
-                    one.value == value && one.system.as_deref().unwrap_or("") == system
-                })
-            })
+            .filter(|effect| effect.identifiers.iter().any(|one| one.value == value && one.system.as_deref().unwrap_or("") == system))
             .collect()
     }
 
@@ -221,11 +203,6 @@ fn plain_effects<S: Serializer>(effects: &[Arc<Effect>], serializer: S) -> Resul
     serializer.collect_seq(effects.iter().map(Arc::as_ref))
 }
 
-fn shared_effects<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<Arc<Effect>>, D::Error> {
-    Ok(Vec::<Effect>::deserialize(deserializer)?
-        .into_iter()
-        .map(Arc::new)
-        .collect())
+fn shared_effects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<Effect>>, D::Error> {
+    Ok(Vec::<Effect>::deserialize(deserializer)?.into_iter().map(Arc::new).collect())
 }

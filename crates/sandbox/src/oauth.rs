@@ -1,11 +1,13 @@
 //! Who may come in: tokens by client credentials (RFC 6749 §4.4), bearer tokens (RFC 6750), Basic (RFC 7617), and API keys.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
-use crate::call::{Interaction, Target, header, read_query};
+use crate::call::{Call, Interaction, Target, header, read_query};
 use crate::fault::{Fault, FaultSet};
 use crate::options::{Auth, OAuth2};
 use crate::outcome::Refusal;
@@ -13,7 +15,7 @@ use crate::twin::Twin;
 
 /// An access token that was given out.
 pub(crate) struct Token {
-    scopes: Vec<String>,
+    scopes: Arc<[String]>,
     /// Milliseconds since 1970.
     expires: i64,
 }
@@ -26,11 +28,17 @@ pub(crate) struct TokenAnswer {
 }
 
 impl Twin {
-    /// Lets a FHIR request in or says why not.
-    pub(crate) fn admit(&mut self, headers: &HeaderMap, target: &Target, interaction: Interaction, faults: FaultSet) -> Result<(), Refusal> {
+    /// Lets a FHIR request in, with its token's scopes, or says why not.
+    pub(crate) fn admit(
+        &mut self,
+        headers: &HeaderMap,
+        target: &Target,
+        interaction: Interaction,
+        faults: FaultSet,
+    ) -> Result<Option<Arc<[String]>>, Refusal> {
         let open = self.auth.is_empty() || self.auth.iter().any(|auth| matches!(auth, Auth::Open));
         if matches!(target, Target::Metadata | Target::Smart) {
-            return Ok(());
+            return Ok(None);
         }
         let sent = header(headers, "authorization");
         let bearer = sent.as_deref().and_then(|text| scheme(text, "bearer"));
@@ -39,25 +47,29 @@ impl Twin {
             && self.tokens.remove(token).is_some()
         {
             self.show(Fault::TokenRevoked);
-            return Err(unauthorized("Bearer realm=\"fhir\", error=\"invalid_token\", error_description=\"The token was revoked\"", "expired", "The access token was revoked."));
+            return Err(unauthorized(
+                "Bearer realm=\"fhir\", error=\"invalid_token\", error_description=\"The token was revoked\"",
+                "expired",
+                "The access token was revoked.",
+            ));
         }
         if open {
-            return Ok(());
+            return Ok(None);
         }
         let mut challenge = "ApiKey realm=\"fhir\"";
         for auth in self.auth.clone() {
             match auth {
-                Auth::Open => return Ok(()),
+                Auth::Open => return Ok(None),
                 Auth::ApiKey { header: name, key } => {
                     if header(headers, &name).as_deref() == Some(key.as_str()) {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
                 Auth::Basic { username, password } => {
                     challenge = "Basic realm=\"fhir\", charset=\"UTF-8\"";
                     let pair = sent.as_deref().and_then(|text| scheme(text, "basic")).and_then(decode);
                     if pair.as_deref() == Some(format!("{username}:{password}").as_str()) {
-                        return Ok(());
+                        return Ok(None);
                     }
                 }
                 Auth::OAuth2(_) => {
@@ -66,7 +78,7 @@ impl Twin {
                     match self.tokens.get(token) {
                         Some(known) if known.expires > self.now => {
                             return if allows(&known.scopes, target.label(), letter(target, interaction)) {
-                                Ok(())
+                                Ok(Some(known.scopes.clone()))
                             } else {
                                 Err(Refusal::new(403, "forbidden", "The token's scope does not cover this.")
                                     .with_header("www-authenticate", "Bearer realm=\"fhir\", error=\"insufficient_scope\""))
@@ -78,6 +90,15 @@ impl Twin {
             }
         }
         Err(unauthorized(challenge, "login", "This server wants to know who asks: the credentials are missing, wrong or expired."))
+    }
+
+    /// Judges an entry of a Bundle by the scopes of the request's token (SMART scopes, Batches and Transactions).
+    pub(crate) fn may(&self, entry: &Call) -> Result<(), Refusal> {
+        let Some(scopes) = &entry.scopes else { return Ok(()) };
+        if allows(scopes, entry.target.label(), letter(&entry.target, Interaction::of(&entry.method, &entry.target))) {
+            return Ok(());
+        }
+        Err(Refusal::new(403, "forbidden", "The token's scope does not cover this entry."))
     }
 
     /// `POST /oauth/token`.
@@ -100,7 +121,8 @@ impl Twin {
             _ => None,
         });
         let Some(client) = client else {
-            let mut answer = error(401, "invalid_client", "The client is unknown, its secret is wrong, or this way of sending it is not accepted.");
+            let mut answer =
+                error(401, "invalid_client", "The client is unknown, its secret is wrong, or this way of sending it is not accepted.");
             answer.challenge = basic.is_some();
             return answer;
         };
@@ -115,7 +137,8 @@ impl Twin {
         }
         let token = format!("{}{}", self.uuid(), self.uuid()).replace('-', "");
         let life = i64::try_from(client.expires_in).unwrap_or(i64::MAX / 1000);
-        self.tokens.insert(token.clone(), Token { scopes: granted.clone(), expires: self.now.saturating_add(life.saturating_mul(1000)) });
+        self.tokens
+            .insert(token.clone(), Token { scopes: granted.clone().into(), expires: self.now.saturating_add(life.saturating_mul(1000)) });
         self.tokens_issued += 1;
         let mut body = json!({"access_token": token, "token_type": "Bearer"});
         if client.tells_expiry {
@@ -182,12 +205,15 @@ fn covers(scopes: &[String], asked: &str) -> bool {
 fn read_scope(scope: &str) -> Option<(&str, &str)> {
     let (kind, rights) = scope.strip_prefix("system/")?.split_once('.')?;
     let rights = rights.split('?').next().unwrap_or_default();
-    Some((kind, match rights {
-        "read" => "rs",
-        "write" => "cud",
-        "*" => "cruds",
-        letters => letters,
-    }))
+    Some((
+        kind,
+        match rights {
+            "read" => "rs",
+            "write" => "cud",
+            "*" => "cruds",
+            letters => letters,
+        },
+    ))
 }
 
 #[cfg(test)]

@@ -85,14 +85,7 @@ pub enum Profile {
 
 impl Profile {
     /// Every profile.
-    pub const ALL: &'static [Profile] = &[
-        Profile::Plain,
-        Profile::Epic,
-        Profile::Hapi,
-        Profile::Helios,
-        Profile::Medplum,
-        Profile::Wso2,
-    ];
+    pub const ALL: &'static [Profile] = &[Profile::Plain, Profile::Epic, Profile::Hapi, Profile::Helios, Profile::Medplum, Profile::Wso2];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -121,10 +114,7 @@ impl FromStr for Profile {
             .iter()
             .copied()
             .find(|profile| profile.name() == name)
-            .ok_or_else(|| UnknownName {
-                name: name.to_owned(),
-                known: "plain, epic, hapi, helios, medplum, wso2",
-            })
+            .ok_or_else(|| UnknownName { name: name.to_owned(), known: "plain, epic, hapi, helios, medplum, wso2" })
     }
 }
 
@@ -219,18 +209,9 @@ impl FromStr for Auth {
         match (kind, parts.next(), parts.next()) {
             ("open", None, None) => Ok(Auth::Open),
             ("oauth2", Some(client), Some(secret)) => Ok(Auth::OAuth2(OAuth2::new(client, secret))),
-            ("basic", Some(username), Some(password)) => Ok(Auth::Basic {
-                username: username.to_owned(),
-                password: password.to_owned(),
-            }),
-            ("api-key", Some(header), Some(key)) => Ok(Auth::ApiKey {
-                header: header.to_owned(),
-                key: key.to_owned(),
-            }),
-            _ => Err(UnknownName {
-                name: kind.to_owned(),
-                known: "open, oauth2:CLIENT:SECRET, basic:USER:PASSWORD, api-key:HEADER:KEY",
-            }),
+            ("basic", Some(username), Some(password)) => Ok(Auth::Basic { username: username.to_owned(), password: password.to_owned() }),
+            ("api-key", Some(header), Some(key)) => Ok(Auth::ApiKey { header: header.to_owned(), key: key.to_owned() }),
+            _ => Err(UnknownName { name: kind.to_owned(), known: "open, oauth2:CLIENT:SECRET, basic:USER:PASSWORD, api-key:HEADER:KEY" }),
         }
     }
 }

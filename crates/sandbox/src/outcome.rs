@@ -14,12 +14,7 @@ pub(crate) struct Issue {
 
 impl Issue {
     pub(crate) fn error(code: &'static str, text: impl Into<String>) -> Issue {
-        Issue {
-            severity: "error",
-            code,
-            text: text.into(),
-            expression: None,
-        }
+        Issue { severity: "error", code, text: text.into(), expression: None }
     }
 
     pub(crate) fn at(mut self, expression: impl Into<String>) -> Issue {
@@ -45,12 +40,7 @@ impl Refusal {
     }
 
     pub(crate) fn of(status: u16, issues: Vec<Issue>) -> Refusal {
-        Refusal {
-            status,
-            issues,
-            header: None,
-            page: None,
-        }
+        Refusal { status, issues, header: None, page: None }
     }
 
     pub(crate) fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Refusal {
@@ -67,20 +57,12 @@ impl Refusal {
 
 /// The OperationOutcome of these issues.
 pub(crate) fn outcome(issues: &[Issue]) -> Json {
-    object([
-        ("resourceType", string("OperationOutcome")),
-        ("issue", Json::Array(issues.iter().map(issue).collect())),
-    ])
+    object([("resourceType", string("OperationOutcome")), ("issue", Json::Array(issues.iter().map(issue).collect()))])
 }
 
 /// An OperationOutcome that says that all is well.
 pub(crate) fn all_well(text: &str) -> Json {
-    outcome(&[Issue {
-        severity: "information",
-        code: "informational",
-        text: text.to_owned(),
-        expression: None,
-    }])
+    outcome(&[Issue { severity: "information", code: "informational", text: text.to_owned(), expression: None }])
 }
 
 fn issue(issue: &Issue) -> Json {
@@ -91,10 +73,7 @@ fn issue(issue: &Issue) -> Json {
         ("diagnostics", string(issue.text.clone())),
     ]);
     if let (Some(expression), Json::Object(members)) = (&issue.expression, &mut value) {
-        members.push((
-            "expression".to_owned(),
-            Json::Array(vec![string(expression.clone())]),
-        ));
+        members.push(("expression".to_owned(), Json::Array(vec![string(expression.clone())])));
     }
     value
 }

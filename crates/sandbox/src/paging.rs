@@ -52,33 +52,22 @@ pub(crate) struct Page {
 impl Twin {
     /// What this query continues.
     pub(crate) fn start_of(&mut self, call: &Call, query: &Query) -> Result<Start, Refusal> {
-        let value = |name: &str| {
-            query
-                .iter()
-                .find(|(own, _)| own == name)
-                .map(|(_, value)| value.as_str())
-        };
+        let value = |name: &str| query.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str());
         let number = |name: &str| value(name).and_then(|text| text.parse::<usize>().ok());
         let (token, offset) = match self.quirks.paging {
             Paging::Offset => return Ok(Start::Fresh(number("_offset").unwrap_or(0))),
             Paging::Page => {
                 let size = number("_count").unwrap_or_else(|| self.page_size());
-                return Ok(Start::Fresh(
-                    number("_page").map_or(0, |page| page.saturating_sub(1)) * size,
-                ));
+                return Ok(Start::Fresh(number("_page").map_or(0, |page| page.saturating_sub(1)) * size));
             }
             Paging::GetPages => (value("_getpages"), number("_getpagesoffset")),
             Paging::Session => {
-                let (token, offset) = value("sessionID")
-                    .and_then(|text| text.split_once('.'))
-                    .unzip();
+                let (token, offset) = value("sessionID").and_then(|text| text.split_once('.')).unzip();
                 (token, offset.and_then(|text| text.parse().ok()))
             }
             Paging::Cursor => (value("_cursor"), None),
         };
-        let asks = ["sessionID", "_getpages", "_cursor"]
-            .iter()
-            .any(|name| value(name).is_some());
+        let asks = ["sessionID", "_getpages", "_cursor"].iter().any(|name| value(name).is_some());
         let Some(token) = token else {
             return if asks { Err(expired()) } else { Ok(Start::Fresh(0)) };
         };
@@ -110,10 +99,7 @@ impl Twin {
         let page: Vec<usize> = places.iter().skip(from).take(size).copied().collect();
         let to = from + page.len();
         if to >= places.len() || page.is_empty() {
-            return Page {
-                places: page,
-                next: None,
-            };
+            return Page { places: page, next: None };
         }
         let paging = self.quirks.paging;
         let mut query = Query::new();
@@ -154,10 +140,7 @@ impl Twin {
                 query.push(("_cursor".to_owned(), token));
             }
         }
-        Page {
-            places: page,
-            next: Some((query, paging == Paging::GetPages)),
-        }
+        Page { places: page, next: Some((query, paging == Paging::GetPages)) }
     }
 
     pub(crate) fn page_size(&self) -> usize {
@@ -192,9 +175,5 @@ pub(crate) fn url(base: &str, path: &str, query: &Query) -> String {
 }
 
 fn expired() -> Refusal {
-    Refusal::new(
-        410,
-        "expired",
-        "The search that this link continues is no longer held. Ask the search again.",
-    )
+    Refusal::new(410, "expired", "The search that this link continues is no longer held. Ask the search again.")
 }

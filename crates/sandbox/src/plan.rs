@@ -1,10 +1,11 @@
 //! Which faults are to show: always, by chance, or the next N matching requests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, UnknownFault};
 
 /// The faults of a sandbox beyond its profile's. In JSON:
 ///
@@ -75,13 +76,7 @@ impl FaultPlan {
 
     /// With this fault for the next `next` requests that it concerns.
     pub fn next(self, fault: Fault, next: u32) -> FaultPlan {
-        self.script(Script {
-            fault,
-            next,
-            method: None,
-            path: None,
-            identifier: None,
-        })
+        self.script(Script { fault, next, method: None, path: None, identifier: None })
     }
 
     /// With this script at the end.
@@ -105,6 +100,44 @@ impl FaultPlan {
     }
 }
 
+/// Faults as flags: `search_lag` (always), `hang=0.01` (chance), `cut_after_commit*2` (the next two), `-search_cache` (never, though the
+/// profile has it); several with commas between.
+impl FromStr for FaultPlan {
+    type Err = BadFlag;
+
+    fn from_str(text: &str) -> Result<FaultPlan, BadFlag> {
+        let mut plan = FaultPlan::none();
+        for flag in text.split(',').map(str::trim).filter(|flag| !flag.is_empty()) {
+            let bad = || BadFlag::Number(flag.to_owned());
+            if let Some(name) = flag.strip_prefix('-') {
+                plan = plan.never(name.parse()?);
+            } else if let Some((name, chance)) = flag.split_once('=') {
+                let chance: f64 = chance.parse().map_err(|_| bad())?;
+                if !(0.0..=1.0).contains(&chance) {
+                    return Err(bad());
+                }
+                plan = plan.rate(name.parse()?, chance);
+            } else if let Some((name, next)) = flag.split_once('*') {
+                plan = plan.next(name.parse()?, next.parse().map_err(|_| bad())?);
+            } else {
+                plan = plan.always(flag.parse()?);
+            }
+        }
+        Ok(plan)
+    }
+}
+
+/// A flag that names no fault or no number.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadFlag {
+    /// No fault has this name.
+    #[error(transparent)]
+    Fault(#[from] UnknownFault),
+    /// The number is missing or out of range.
+    #[error("`{0}` is no fault flag; write NAME, NAME=CHANCE with a chance from 0 to 1, NAME*COUNT, or -NAME")]
+    Number(String),
+}
+
 impl Script {
     /// Whether the script asks for something that only the body can tell.
     pub(crate) fn needs_content(&self) -> bool {
@@ -113,17 +146,31 @@ impl Script {
 
     pub(crate) fn matches(&self, method: &str, path: &str, content: &[&str]) -> bool {
         self.next > 0
-            && self
-                .method
-                .as_deref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
-            && self
-                .path
-                .as_deref()
-                .is_none_or(|wanted| path.starts_with(wanted))
-            && self
-                .identifier
-                .as_deref()
-                .is_none_or(|wanted| content.iter().any(|text| text.contains(wanted)))
+            && self.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
+            && self.path.as_deref().is_none_or(|wanted| path.starts_with(wanted))
+            && self.identifier.as_deref().is_none_or(|wanted| content.iter().any(|text| text.contains(wanted)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_say_always_by_chance_next_and_never() {
+        let plan: FaultPlan = "search_lag, hang=0.01,cut-after-commit*2,-search_cache".parse().unwrap();
+        let expected =
+            FaultPlan::none().always(Fault::SearchLag).rate(Fault::Hang, 0.01).next(Fault::CutAfterCommit, 2).never(Fault::SearchCache);
+        assert_eq!(plan, expected);
+        for bad in ["no_such", "hang=2", "hang=x", "hang*x"] {
+            assert!(bad.parse::<FaultPlan>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn adding_a_plan_turns_its_faults_on_or_off() {
+        let mut plan = FaultPlan::none().always(Fault::Hang).never(Fault::SearchLag);
+        plan.add(FaultPlan::none().always(Fault::SearchLag).never(Fault::Hang));
+        assert_eq!(plan, FaultPlan::none().always(Fault::SearchLag).never(Fault::Hang));
     }
 }

@@ -301,13 +301,7 @@ fn epic() -> Quirks {
             transaction: false,
             last_updated: false,
         },
-        always: vec![
-            Fault::NoConditionalCreate,
-            Fault::NoUpdateCreate,
-            Fault::NoBatch,
-            Fault::NoLastUpdated,
-            Fault::DeleteAs404,
-        ],
+        always: vec![Fault::NoConditionalCreate, Fault::NoUpdateCreate, Fault::NoBatch, Fault::NoLastUpdated, Fault::DeleteAs404],
         ..plain()
     }
 }
@@ -327,10 +321,7 @@ fn hapi() -> Quirks {
         appends_source: true,
         refuses_numeric_ids: true,
         newest_first: true,
-        claims: Claims {
-            batch: false,
-            ..plain().claims
-        },
+        claims: Claims { batch: false, ..plain().claims },
         always: vec![Fault::ConditionalCreateRace, Fault::SearchCache],
         ..plain()
     }
@@ -382,10 +373,7 @@ fn medplum() -> Quirks {
         content_type_optional: false,
         unknown_type: UnknownType::Refused,
         echoes_request_id: false,
-        claims: Claims {
-            update_create: Some(false),
-            ..plain().claims
-        },
+        claims: Claims { update_create: Some(false), ..plain().claims },
         always: vec![Fault::NoUpdateCreate, Fault::DecimalsRounded],
         ..plain()
     }

@@ -1,16 +1,13 @@
 //! Search: which rows a query finds, in which order, and the searchset it gives (FHIR R4 search.html).
 
-use rand::Rng;
-
 use crate::call::{Answer, Call, Query};
 use crate::fault::Fault;
 use crate::filter::{Filter, Reading, clinical_date};
-use crate::json::{self, Json, object, string, whole};
-use crate::ledger::{Author, Condition};
-use crate::outcome::{Issue, Refusal, outcome};
+use crate::outcome::Refusal;
 use crate::paging::{Cached, Page, Start, State, url};
 use crate::quirks::UnknownParameter;
-use crate::twin::{Twin, Write};
+use crate::searchset::needs_subject;
+use crate::twin::Twin;
 
 /// A search as this server understood it.
 #[derive(Clone)]
@@ -21,9 +18,9 @@ pub(crate) struct Asked {
     pub(crate) unknown: Vec<String>,
     sort: Vec<(Sort, bool)>,
     count: Option<usize>,
-    count_only: bool,
+    pub(crate) count_only: bool,
     nothing: bool,
-    identifier_ignored: bool,
+    pub(crate) identifier_ignored: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +38,8 @@ pub(crate) enum Key {
 }
 
 /// Parameters that steer the answer and filter nothing.
-const CONTROLS: &[&str] = &[
-    "_format", "_pretty", "_total", "_offset", "_page", "_cursor", "_getpages", "_getpagesoffset", "_bundletype", "sessionID",
-];
+const CONTROLS: &[&str] =
+    &["_format", "_pretty", "_total", "_offset", "_page", "_cursor", "_getpages", "_getpagesoffset", "_bundletype", "sessionID"];
 
 impl Twin {
     /// A search of one type, its first page or a later one.
@@ -60,9 +56,10 @@ impl Twin {
             }
             Start::Session(session) => match session.state {
                 State::Fixed(places, from) => {
-                    let token = query.iter().find(|(name, _)| name == "sessionID" || name == "_getpages").map(|(_, value)| {
-                        value.split('.').next().unwrap_or_default().to_owned()
-                    });
+                    let token = query
+                        .iter()
+                        .find(|(name, _)| name == "sessionID" || name == "_getpages")
+                        .map(|(_, value)| value.split('.').next().unwrap_or_default().to_owned());
                     (session.kind, session.asked, places, from, token)
                 }
                 State::After(keys, place) => {
@@ -94,34 +91,13 @@ impl Twin {
             if self.quirks.condition_form == crate::quirks::ConditionForm::Ignored {
                 return Ok(None);
             }
-            return Err(Refusal::new(400, "not-supported", format!("The condition's parameter `{}` is not supported.", asked.unknown.join("`, `"))));
+            return Err(Refusal::new(
+                400,
+                "not-supported",
+                format!("The condition's parameter `{}` is not supported.", asked.unknown.join("`, `")),
+            ));
         }
         Ok(Some(self.found(call, kind, &asked)))
-    }
-
-    /// A resource as this server shows it now.
-    pub(crate) fn view(&mut self, call: &Call, body: &Json) -> Json {
-        let mut view = body.clone();
-        if call.faults.has(Fault::NoLastUpdated)
-            && let Some(meta) = json::get_mut(&mut view, "meta")
-            && json::remove(meta, "lastUpdated").is_some()
-        {
-            self.show(Fault::NoLastUpdated);
-        }
-        if call.faults.has(Fault::Subsetted)
-            && let Json::Object(members) = &mut view
-        {
-            members.retain(|(name, _)| ["resourceType", "id", "meta", "identifier", "status", "code", "subject"].contains(&name.as_str()));
-            if let Some(meta) = json::get_mut(&mut view, "meta") {
-                let tag = object([
-                    ("system", string("http://terminology.hl7.org/CodeSystem/v3-ObservationValue")),
-                    ("code", string("SUBSETTED")),
-                ]);
-                json::set(meta, "tag", Json::Array(vec![tag]));
-            }
-            self.show(Fault::Subsetted);
-        }
-        view
     }
 
     /// Reads a query as this server does.
@@ -147,7 +123,8 @@ impl Twin {
             }
             match name.as_str() {
                 "_count" => {
-                    let count: usize = value.parse().map_err(|_| Refusal::new(400, "invalid", "The value of `_count` is not a whole number."))?;
+                    let count: usize =
+                        value.parse().map_err(|_| Refusal::new(400, "invalid", "The value of `_count` is not a whole number."))?;
                     asked.count = Some(count);
                     asked.count_only = count == 0;
                 }
@@ -187,7 +164,11 @@ impl Twin {
         }
         let refuses = self.quirks.unknown_parameter == UnknownParameter::Refused || (call.prefer.strict && self.quirks.strict_honoured);
         if refuses && !asked.unknown.is_empty() {
-            return Err(Refusal::new(400, "not-supported", format!("The search parameter `{}` is not supported for {kind}.", asked.unknown.join("`, `"))));
+            return Err(Refusal::new(
+                400,
+                "not-supported",
+                format!("The search parameter `{}` is not supported for {kind}.", asked.unknown.join("`, `")),
+            ));
         }
         Ok(asked)
     }
@@ -287,156 +268,6 @@ impl Twin {
         }
         a.1.cmp(&b.1)
     }
-
-    fn searchset(&mut self, call: &Call, kind: &str, asked: &Asked, mut page: Page, all: &[usize], query: &Query) -> Json {
-        let mut total = all.len();
-        if self.quirks.total_is_page_length && !asked.count_only {
-            total = page.places.len();
-        }
-        let mut notes = Vec::new();
-        if self.quirks.unknown_parameter == UnknownParameter::Reported {
-            for name in &asked.unknown {
-                notes.push(Issue {
-                    severity: "information",
-                    code: "invalid",
-                    text: format!("Unknown parameter: {}. Parameter has been ignored.", name.to_uppercase()),
-                    expression: None,
-                });
-            }
-        }
-        if call.faults.has(Fault::EmptySearch) {
-            self.show(Fault::EmptySearch);
-            page = Page { places: Vec::new(), next: None };
-            total = 0;
-        }
-        if call.faults.has(Fault::PartialSearch) && page.places.pop().is_some() {
-            self.show(Fault::PartialSearch);
-            notes.push(Issue {
-                severity: "warning",
-                code: "suppressed",
-                text: "Some results were withheld and will not be returned.".to_owned(),
-                expression: None,
-            });
-        }
-        if call.faults.has(Fault::DuplicatePageRows)
-            && let Some(first) = page.places.first().copied()
-        {
-            self.show(Fault::DuplicatePageRows);
-            page.places.push(first);
-        }
-        if call.faults.has(Fault::WrongPatientRow)
-            && let Some(stranger) = self.stranger(kind, asked)
-        {
-            self.show(Fault::WrongPatientRow);
-            page.places.push(stranger);
-        }
-        if call.faults.has(Fault::TotalLies) {
-            self.show(Fault::TotalLies);
-            total = if page.places.len() == total { total + 7 } else { page.places.len() };
-        }
-        let mut links = vec![link("self", url(&call.base, kind, &asked.used))];
-        if let Some(next) = self.next_link(call, kind, &page, query) {
-            links.push(link("next", next));
-            self.touch(call, kind, all);
-        }
-        let mut entries: Vec<Json> = Vec::with_capacity(page.places.len() + 1);
-        for place in &page.places {
-            let Some((id, body)) = self.kind(kind).and_then(|kind| {
-                let row = kind.rows.get(*place)?;
-                Some((row.id.clone(), row.body()?.clone()))
-            }) else {
-                continue;
-            };
-            let resource = self.view(call, &body);
-            entries.push(object([
-                ("fullUrl", string(format!("{}/{kind}/{id}", call.base))),
-                ("resource", resource),
-                ("search", object([("mode", string("match"))])),
-            ]));
-        }
-        if !notes.is_empty() {
-            entries.push(object([
-                ("resource", outcome(&notes)),
-                ("search", object([("mode", string("outcome"))])),
-            ]));
-        }
-        let mut bundle = object([
-            ("resourceType", string("Bundle")),
-            ("id", string(self.uuid())),
-            ("type", string("searchset")),
-            ("total", whole(i128::try_from(total).unwrap_or_default())),
-            ("link", Json::Array(links)),
-        ]);
-        if !entries.is_empty() {
-            json::set(&mut bundle, "entry", Json::Array(entries));
-        }
-        bundle
-    }
-
-    /// A row that the search did not ask for.
-    fn stranger(&self, kind: &str, asked: &Asked) -> Option<usize> {
-        let narrowing: Vec<&Filter> = asked
-            .filters
-            .iter()
-            .filter(|filter| match filter {
-                Filter::Subjects { .. } => true,
-                _ => kind == "Patient",
-            })
-            .collect();
-        if narrowing.is_empty() {
-            return None;
-        }
-        self.kind(kind)?.rows.iter().position(|row| {
-            row.body().is_some_and(|body| !narrowing.iter().any(|filter| filter.matches(row, body, self.now)))
-        })
-    }
-
-    fn next_link(&mut self, call: &Call, kind: &str, page: &Page, query: &Query) -> Option<String> {
-        let (next, at_base) = page.next.as_ref()?;
-        let path = if *at_base { "" } else { kind };
-        if call.faults.has(Fault::PageLoop) {
-            self.show(Fault::PageLoop);
-            let path = if query.iter().any(|(name, _)| name == "_getpages") { "" } else { kind };
-            return Some(url(&call.base, path, query));
-        }
-        if call.faults.has(Fault::RelativeNext) {
-            self.show(Fault::RelativeNext);
-            return Some(url("", path, next).trim_start_matches('/').to_owned());
-        }
-        if call.faults.has(Fault::ForeignNext) {
-            self.show(Fault::ForeignNext);
-            let base = format!("{}/fhir", self.settings.foreign_origin.trim_end_matches('/'));
-            return Some(url(&base, path, next));
-        }
-        Some(url(&call.base, path, next))
-    }
-
-    /// Somebody at the hospital saves a few of the rows while they are being paged.
-    fn touch(&mut self, call: &Call, kind: &str, all: &[usize]) {
-        if !call.faults.has(Fault::RowsChangeWhilePaged) || all.is_empty() {
-            return;
-        }
-        self.show(Fault::RowsChangeWhilePaged);
-        let mut hospital = call.clone();
-        hospital.by = Author::Hospital;
-        hospital.request_id = None;
-        for _ in 0..3 {
-            let place = all[self.chance.random_range(0..all.len())];
-            let Some((id, body)) = self.kind(kind).and_then(|kind| {
-                let row = kind.rows.get(place)?;
-                Some((row.id.clone(), row.body()?.clone()))
-            }) else {
-                continue;
-            };
-            self.commit(&hospital, Write {
-                kind,
-                id,
-                method: "PUT",
-                body: Some((*body).clone()),
-                condition: Condition::None,
-            });
-        }
-    }
 }
 
 impl crate::twin::Kind {
@@ -458,10 +289,7 @@ impl crate::twin::Kind {
                     .iter()
                     .flat_map(|one| match one.contains('/') {
                         true => vec![crate::ledger::local(one)],
-                        false => ["Patient", "Group", "Device", "Location"]
-                            .iter()
-                            .map(|kind| format!("{kind}/{one}"))
-                            .collect(),
+                        false => ["Patient", "Group", "Device", "Location"].iter().map(|kind| format!("{kind}/{one}")).collect(),
                     })
                     .collect();
                 return gather(keys.iter().filter_map(|key| self.by_subject.get(key)));
@@ -476,37 +304,4 @@ fn gather<'a>(sets: impl Iterator<Item = &'a std::collections::BTreeSet<usize>>)
     places.sort_unstable();
     places.dedup();
     places
-}
-
-fn link(relation: &str, url: String) -> Json {
-    object([("relation", string(relation)), ("url", string(url))])
-}
-
-/// Epic: "This resource requires demographics or _id parameter for searching."
-fn needs_subject(kind: &str, asked: &Asked) -> Result<(), Refusal> {
-    let enough = asked.identifier_ignored
-        || asked.filters.iter().any(|filter| match filter {
-            Filter::Ids(_) | Filter::Identifiers(_) | Filter::Subjects { .. } => true,
-            Filter::Texts { .. } => true,
-            Filter::Dates { stamp: false, .. } => kind == "Patient",
-            _ => false,
-        });
-    if enough {
-        return Ok(());
-    }
-    let what = if kind == "Patient" { "demographics or _id" } else { "patient, subject, identifier or _id" };
-    let mut issues: Vec<Issue> = asked
-        .unknown
-        .iter()
-        .map(|name| Issue {
-            severity: "information",
-            code: "invalid",
-            text: format!("Unknown parameter: {}. Parameter has been ignored.", name.to_uppercase()),
-            expression: None,
-        })
-        .collect();
-    let mut fatal = Issue::error("business-rule", format!("This resource requires {what} parameter for searching."));
-    fatal.severity = "fatal";
-    issues.push(fatal);
-    Err(Refusal::of(400, issues))
 }

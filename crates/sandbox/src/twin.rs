@@ -13,14 +13,18 @@ use crate::fault::{Fault, FaultSet};
 use crate::instant;
 use crate::json::{self, Json, str_at, string};
 use crate::ledger::{Author, Condition, Effect, Held, Identifier, Ledger, local};
-use crate::options::{Options, Settings};
 use crate::oauth::Token;
+use crate::options::{Auth, Options, Profile, Settings};
 use crate::paging::{Cached, Session};
 use crate::plan::FaultPlan;
 use crate::quirks::{IdStyle, Quirks, VersionStyle};
 
 /// The server's memory. Everything in it happens under one lock, at the moment `now`.
 pub(crate) struct Twin {
+    pub(crate) profile: Profile,
+    pub(crate) auth: Vec<Auth>,
+    /// When it was set up, milliseconds since 1970.
+    pub(crate) started: i64,
     pub(crate) quirks: Quirks,
     pub(crate) settings: Settings,
     pub(crate) plan: FaultPlan,
@@ -42,6 +46,8 @@ pub(crate) struct Twin {
     /// Which of 500, 409 and 422 the next failing entry gets.
     pub(crate) entry_failures: usize,
     journal: Option<Vec<(String, usize)>>,
+    /// `Type/id` of what the transaction at work is to create.
+    pub(crate) promised: BTreeSet<String>,
 }
 
 /// A write whose line was cut and that commits when it is due.
@@ -106,17 +112,12 @@ impl Kind {
 
 impl Twin {
     pub(crate) fn new(options: &Options) -> Twin {
-        let mut quirks = options
-            .quirks
-            .clone()
-            .unwrap_or_else(|| Quirks::of(options.profile));
+        let mut quirks = options.quirks.clone().unwrap_or_else(|| Quirks::of(options.profile));
         if let Some(check) = options.check_subject {
             quirks.check_subject = check;
         }
         let mut settings = options.settings.clone();
-        if options.profile == crate::Profile::Medplum
-            && settings.no_update_create_status == Settings::default().no_update_create_status
-        {
+        if options.profile == Profile::Medplum && settings.no_update_create_status == Settings::default().no_update_create_status {
             settings.no_update_create_status = 0;
         }
         let stream = |number| {
@@ -124,11 +125,15 @@ impl Twin {
             rng.set_stream(number);
             rng
         };
+        let now = (options.clock)();
         Twin {
+            profile: options.profile,
+            auth: options.auth.clone(),
+            started: now,
             quirks,
             settings,
             plan: options.faults.clone(),
-            now: 0,
+            now,
             kinds: BTreeMap::new(),
             effects: Vec::new(),
             shown: BTreeMap::new(),
@@ -143,6 +148,7 @@ impl Twin {
             next_number: 1000,
             entry_failures: 0,
             journal: None,
+            promised: BTreeSet::new(),
         }
     }
 
@@ -162,9 +168,7 @@ impl Twin {
 
     /// A random uuid from the seed.
     pub(crate) fn uuid(&mut self) -> String {
-        uuid::Builder::from_random_bytes(self.ids.random())
-            .into_uuid()
-            .to_string()
+        uuid::Builder::from_random_bytes(self.ids.random()).into_uuid().to_string()
     }
 
     /// A new logical id in the server's style.
@@ -177,9 +181,7 @@ impl Twin {
             }
             IdStyle::Opaque => {
                 const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-";
-                let tail: String = (0..44)
-                    .map(|_| char::from(LETTERS[self.ids.random_range(0..LETTERS.len())]))
-                    .collect();
+                let tail: String = (0..44).map(|_| char::from(LETTERS[self.ids.random_range(0..LETTERS.len())])).collect();
                 format!("e{tail}")
             }
         }
@@ -188,11 +190,7 @@ impl Twin {
     /// Commits a write: stamps it, stores it with what the storing faults make of it, and enters it into the ledger.
     /// Gives the row's place.
     pub(crate) fn commit(&mut self, call: &Call, write: Write<'_>) -> usize {
-        let faults = if call.by == Author::Client {
-            call.faults
-        } else {
-            FaultSet::default()
-        };
+        let faults = if call.by == Author::Client { call.faults } else { FaultSet::default() };
         let sent = write.body.as_ref().map(identifiers).unwrap_or_default();
         let version_id = self.next_version(write.kind, &write.id);
         let body = write.body.map(|mut body| {
@@ -204,10 +202,7 @@ impl Twin {
         let place = match kind.by_id.get(&write.id) {
             Some(place) => *place,
             None => {
-                kind.rows.push(Row {
-                    id: write.id.clone(),
-                    versions: Vec::new(),
-                });
+                kind.rows.push(Row { id: write.id.clone(), versions: Vec::new() });
                 kind.by_id.insert(write.id.clone(), kind.rows.len() - 1);
                 kind.rows.len() - 1
             }
@@ -226,9 +221,7 @@ impl Twin {
         if let Some(journal) = &mut self.journal {
             journal.push((write.kind.to_owned(), place));
         }
-        let content = body
-            .as_deref()
-            .and_then(|body| RawValue::from_string(body.to_compact()).ok());
+        let content = body.as_deref().and_then(|body| RawValue::from_string(body.to_compact()).ok());
         self.effects.push(Arc::new(Effect {
             seq: self.effects.len() as u64 + 1,
             at: instant::format(self.now, false),
@@ -239,10 +232,7 @@ impl Twin {
             version_id,
             identifiers: sent,
             subject: body.as_deref().and_then(subject).map(str::to_owned),
-            source: body
-                .as_deref()
-                .and_then(|body| str_at(body.get("meta")?, "source"))
-                .map(str::to_owned),
+            source: body.as_deref().and_then(|body| str_at(body.get("meta")?, "source")).map(str::to_owned),
             content,
             request_id: call.request_id.clone(),
             late: call.late,
@@ -283,16 +273,8 @@ impl Twin {
         Ledger {
             seq: self.effects.len() as u64,
             effects: self.effects.iter().skip(skip).cloned().collect(),
-            resources: self
-                .kinds
-                .iter()
-                .flat_map(|(name, kind)| kind.rows.iter().filter_map(|row| row.held(name)))
-                .collect(),
-            faults: self
-                .shown
-                .iter()
-                .map(|(name, count)| ((*name).to_owned(), *count))
-                .collect(),
+            resources: self.kinds.iter().flat_map(|(name, kind)| kind.rows.iter().filter_map(|row| row.held(name))).collect(),
+            faults: self.shown.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
             requests: self.requests.clone(),
             tokens_issued: self.tokens_issued,
             late_pending: self.late.len() as u64,
@@ -343,10 +325,7 @@ impl Twin {
         if !matches!(body.get("meta"), Some(Json::Object(_))) {
             json::set_at(body, "meta", Json::Object(Vec::new()), 2);
         }
-        let appended = self
-            .quirks
-            .appends_source
-            .then(|| format!("{:016x}", self.ids.random::<u64>()));
+        let appended = self.quirks.appends_source.then(|| format!("{:016x}", self.ids.random::<u64>()));
         let stamp = instant::format(self.now, self.quirks.whole_seconds);
         if let Some(meta) = json::get_mut(body, "meta") {
             json::set_at(meta, "versionId", string(version_id), 0);
@@ -363,22 +342,14 @@ impl Twin {
 impl Kind {
     fn index(&mut self, place: usize) {
         self.each_key(place, |kind, identifier, key| {
-            let index = if identifier {
-                &mut kind.by_identifier
-            } else {
-                &mut kind.by_subject
-            };
+            let index = if identifier { &mut kind.by_identifier } else { &mut kind.by_subject };
             index.entry(key).or_default().insert(place);
         });
     }
 
     fn unindex(&mut self, place: usize) {
         self.each_key(place, |kind, identifier, key| {
-            let index = if identifier {
-                &mut kind.by_identifier
-            } else {
-                &mut kind.by_subject
-            };
+            let index = if identifier { &mut kind.by_identifier } else { &mut kind.by_subject };
             if let Some(places) = index.get_mut(&key) {
                 places.remove(&place);
                 if places.is_empty() {
@@ -404,11 +375,7 @@ impl Kind {
 impl Row {
     fn held(&self, kind: &str) -> Option<Held> {
         let current = self.current()?;
-        let last = self
-            .versions
-            .iter()
-            .rev()
-            .find(|version| version.body.is_some())?;
+        let last = self.versions.iter().rev().find(|version| version.body.is_some())?;
         let body = last.body.as_deref()?;
         Some(Held {
             resource_type: kind.to_owned(),
@@ -427,12 +394,7 @@ impl Row {
 pub(crate) fn identifiers(body: &Json) -> Vec<Identifier> {
     json::items(body, "identifier")
         .iter()
-        .filter_map(|one| {
-            Some(Identifier {
-                system: str_at(one, "system").map(str::to_owned),
-                value: str_at(one, "value")?.to_owned(),
-            })
-        })
+        .filter_map(|one| Some(Identifier { system: str_at(one, "system").map(str::to_owned), value: str_at(one, "value")?.to_owned() }))
         .collect()
 }
 
@@ -443,7 +405,5 @@ pub(crate) fn subject(body: &Json) -> Option<&str> {
 
 /// `subject.reference` and `patient.reference`.
 pub(crate) fn subjects(body: &Json) -> impl Iterator<Item = &str> {
-    ["subject", "patient"]
-        .into_iter()
-        .filter_map(|name| str_at(body.get(name)?, "reference"))
+    ["subject", "patient"].into_iter().filter_map(|name| str_at(body.get(name)?, "reference"))
 }

@@ -7,10 +7,7 @@ pub(crate) fn is_resource_type(name: &str) -> bool {
 
 /// Whether this may be a logical id (datatypes.html#id).
 pub(crate) fn is_id(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
 }
 
 /// Sorted by bytes.

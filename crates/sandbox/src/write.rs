@@ -130,7 +130,11 @@ impl Twin {
             (ConditionForm::Ignored, ..) => return Ok(None),
             (ConditionForm::Medplum, None, Some(_)) => return Err(too_many(2)),
             _ => {
-                return Err(Refusal::new(400, "invalid", "If-None-Exist holds what would follow the `?` of a search, without type and `?`."));
+                return Err(Refusal::new(
+                    400,
+                    "invalid",
+                    "If-None-Exist holds what would follow the `?` of a search, without type and `?`.",
+                ));
             }
         };
         let query = read_query(bare);
@@ -157,7 +161,11 @@ impl Twin {
             && let Some(reference) = subject(body)
             && !self.is_living_patient(reference)
         {
-            let mut refusal = Refusal::new(self.quirks.invalid_status, "not-found", "Observation.subject: the resource that it refers to does not exist here.");
+            let mut refusal = Refusal::new(
+                self.quirks.invalid_status,
+                "not-found",
+                "Observation.subject: the resource that it refers to does not exist here.",
+            );
             if let Some(issue) = refusal.issues.first_mut() {
                 issue.expression = Some("Observation.subject".to_owned());
             }
@@ -303,7 +311,9 @@ impl Twin {
         let mut answer = self.written(call, kind, place, 200);
         if call.faults.has(Fault::Redirect303) && !call.bundled {
             self.show(Fault::Redirect303);
-            return Err(Refusal::new(303, "duplicate", "The resource exists already.").with_header("location", answer.location.unwrap_or_default()));
+            return Err(
+                Refusal::new(303, "duplicate", "The resource exists already.").with_header("location", answer.location.unwrap_or_default())
+            );
         }
         if !self.quirks.location_on_match && !call.bundled {
             answer.location = None;
@@ -316,14 +326,19 @@ impl Twin {
         let rows = self.kind(kind)?;
         let wanted = identifiers(body);
         wanted.iter().find_map(|one| {
-            rows.by_identifier.get(&one.value)?.iter().copied().find(|place| {
-                rows.rows.get(*place).and_then(|row| row.body()).is_some_and(|other| identifiers(other).contains(one))
-            })
+            rows.by_identifier
+                .get(&one.value)?
+                .iter()
+                .copied()
+                .find(|place| rows.rows.get(*place).and_then(|row| row.body()).is_some_and(|other| identifiers(other).contains(one)))
         })
     }
 
     fn is_living_patient(&self, reference: &str) -> bool {
         let reference = crate::ledger::local(reference);
+        if self.promised.contains(&reference) {
+            return true;
+        }
         match reference.split_once('/') {
             Some(("Patient", id)) => self.row("Patient", id).is_some_and(|row| row.body().is_some()),
             // Group, Device and Location may be subjects too; contained and logical references are not resolved.
@@ -345,11 +360,7 @@ fn content(call: &Call, kind: &str) -> Result<Json, Refusal> {
 }
 
 fn gone(status: u16) -> Answer {
-    Answer {
-        status,
-        body: (status == 200).then(|| all_well("Deleted.")),
-        ..Answer::default()
-    }
+    Answer { status, body: (status == 200).then(|| all_well("Deleted.")), ..Answer::default() }
 }
 
 fn too_many(found: usize) -> Refusal {

@@ -5,11 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::twin::Version;
 
-const READING: Reading = Reading {
-    escapes: true,
-    whole_seconds: false,
-    last_updated: true,
-};
+const READING: Reading = Reading { escapes: true, whole_seconds: false, last_updated: true };
 
 fn finds(kind: &str, parameter: &str, value: &str, json: &str) -> bool {
     let body = Json::parse(json).unwrap();
@@ -23,9 +19,7 @@ fn finds(kind: &str, parameter: &str, value: &str, json: &str) -> bool {
             sent: Vec::new(),
         }],
     };
-    let filter = Filter::parse(kind, parameter, value, READING)
-        .unwrap()
-        .unwrap();
+    let filter = Filter::parse(kind, parameter, value, READING).unwrap().unwrap();
     filter.matches(&row, &body, 1_700_000_000_200)
 }
 
