@@ -7,7 +7,7 @@ mod address;
 mod resolver;
 
 pub use address::{Kind, kind};
-pub use resolver::{GuardedResolver, Lookup, SystemLookup};
+pub use resolver::{GuardedResolver, Lookup, ResolveError, SystemLookup};
 
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -199,4 +199,4 @@ pub fn same_origin(a: &Url, b: &Url) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

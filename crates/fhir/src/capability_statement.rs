@@ -238,7 +238,10 @@ mod tests {
         )
         .update_plan(&MeansPlan::default(), AT);
         assert_eq!((loud.observation_update_create, loud.conditional_create), (Proof::Claimed, Proof::Denied));
-        assert_eq!((loud.batch, loud.last_updated, loud.identifier_search, loud.if_match), (Proof::Claimed, Proof::Claimed, Proof::Claimed, Proof::Claimed));
+        assert_eq!(
+            (loud.batch, loud.last_updated, loud.identifier_search, loud.if_match),
+            (Proof::Claimed, Proof::Claimed, Proof::Claimed, Proof::Claimed)
+        );
     }
 
     #[test]

@@ -259,7 +259,16 @@ mod tests {
         assert_eq!(full("Observation/8841/_history/2"), want(Some("2")));
         assert_eq!(full("/Observation/8841?x=1#y"), want(None));
         assert_eq!(full("/Observation/8841/_history/"), want(None));
-        for bad in ["", "8841", "https://portal/login", "Observation/", "Observation/a b", "observation/1", "_history/1", "https://h/Observation/../1x/"] {
+        for bad in [
+            "",
+            "8841",
+            "https://portal/login",
+            "Observation/",
+            "Observation/a b",
+            "observation/1",
+            "_history/1",
+            "https://h/Observation/../1x/",
+        ] {
             assert_eq!(full(bad), None, "{bad}");
         }
     }

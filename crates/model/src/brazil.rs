@@ -68,7 +68,7 @@ impl Cns {
         let digits = digits(text, 15)?;
         let fits = match digits[0] {
             1 | 2 => definitive_tail(&digits[..11]) == digits[11..],
-            7..=9 => weighted_sum(&digits) % 11 == 0,
+            7..=9 => weighted_sum(&digits).is_multiple_of(11),
             _ => return Err(BadNumber::NeverIssued),
         };
         if digits.windows(2).all(|pair| pair[0] == pair[1]) {

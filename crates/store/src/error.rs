@@ -22,3 +22,31 @@ pub enum Error {
 
 /// What the store's calls answer.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<sqlx::Error> for Error {
+    /// Keeps the code and the constraint, never the message's details, which may hold a value.
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(match &error {
+            sqlx::Error::Database(said) => {
+                let code = said.code().unwrap_or_default();
+                match said.constraint() {
+                    Some(constraint) => format!("code {code}, constraint {constraint}"),
+                    None if said.kind() == sqlx::error::ErrorKind::Other => format!("code {code}, {}", first_words(said.message())),
+                    None => format!("code {code}"),
+                }
+            }
+            sqlx::Error::PoolTimedOut => "no connection was free in time".to_owned(),
+            sqlx::Error::Io(io) => format!("the connection broke: {}", io.kind()),
+            sqlx::Error::Tls(_) => "the TLS handshake failed".to_owned(),
+            sqlx::Error::ColumnNotFound(column) => format!("no column {column}"),
+            sqlx::Error::ColumnDecode { index, .. } => format!("column {index} is of another type"),
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => "the connection is closed".to_owned(),
+            _ => "the driver reports a failure".to_owned(),
+        })
+    }
+}
+
+/// A database's message up to the first quotation, behind which a value may stand.
+fn first_words(message: &str) -> &str {
+    message.split(['"', '\'', '(']).next().unwrap_or("").trim_end_matches([':', ' '])
+}

@@ -3,12 +3,24 @@
 //! Every method that writes answers [`Fenced::Lost`] when the lease is no longer mine; then nothing was written but late
 //! answers, which are evidence of their attempt (PRODUCT, effect ledger, rule 8).
 
+mod begin;
+mod link;
+mod settle;
+mod takeover;
+mod work;
+
+pub(crate) use link::change_link;
+pub(crate) use settle::record_late_answer;
+
+use crate::engine::{Sql, Tx, args};
 use crate::ledger::Content;
 use crate::{Inner, Result, Runtime, StoredConnection, Tenant};
-use model::{
-    AttemptId, Class, DeliveryId, EhrId, LateAnswer, Link, Means, Patient, ResourceKey, State, Timestamp,
-};
+use model::{AttemptId, Class, DeliveryId, EhrId, LateAnswer, Link, Means, Patient, ResourceKey, State, Timestamp};
+use settle::Settling;
 use std::sync::Arc;
+
+/// A row that was claimed so often without an outcome has killed the process each time: it is dead (PRODUCT, "The effect ledger").
+pub(crate) const CLAIMS_MAX: i64 = 5;
 
 /// A lane and what was found at its claim.
 pub struct Claimed {
@@ -25,6 +37,8 @@ pub struct Lane {
     pub(crate) tenant: model::TenantId,
     pub(crate) shard: i64,
     pub(crate) epoch: i64,
+    /// Of the connection, at the claim: an answer of another base URL is not written as one of this.
+    pub(crate) generation: i64,
     pub(crate) lease_until: Timestamp,
 }
 
@@ -204,58 +218,185 @@ impl Lane {
     /// Connection and runtime as they are now (the claim reads the config's revision, so a change holds from the next
     /// attempt on).
     pub async fn connection(&self) -> Result<(Option<StoredConnection>, Runtime)> {
-        todo!()
+        let tenant = self.tenant();
+        Ok((tenant.connection().await?, tenant.runtime().await?))
     }
 
     /// After a takeover: every attempt of this lane without an outcome gets `settle_until = max(its own, now + settle_ms)`,
     /// every row `in_flight` becomes `uncertain` and is due at once; delivered rows with such attempts get an audit then.
     pub async fn take_over(&self, now: Timestamp, settle_ms: i64) -> Result<Fenced> {
-        let _ = (now, settle_ms);
-        todo!()
+        let lane = self.clone();
+        self.fenced(move |tx| Box::pin(async move { takeover::take_over(tx, &lane, now, settle_ms).await })).await
     }
 
     /// The turns that have come: patients of this lane with something due, at most `limit`; half of them those with the
     /// freshest observations, half those that wait longest, nobody twice. Also due are delivered rows whose audit has come.
+    /// A row that was claimed twice without an outcome says so in `claims`: it is to be sent alone.
     pub async fn work(&self, now: Timestamp, limit: u32) -> Result<Vec<PatientWork>> {
-        let _ = (now, limit);
-        todo!()
+        let lane = self.clone();
+        let key = self.tenant().key(now).await?;
+        self.inner.db.read(move |tx| Box::pin(async move { work::work(tx, &lane, &key, now, limit).await })).await
     }
 
     /// Records attempts before any byte leaves: one transaction, fenced.
+    ///
+    /// [`Fenced::Lost`] also when one of the rows is not to be sent any more, because the tenant superseded or withdrew it
+    /// since [`Lane::work`] showed it: nothing is written then, and the lane is given back at once, so that its next
+    /// claim sees the rows as they are.
     pub async fn begin(&self, now: Timestamp, attempts: Vec<Begin>) -> Result<Fenced> {
-        let _ = (now, attempts);
-        todo!()
+        let lane = self.clone();
+        let begun = self
+            .inner
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    if lane.fence(tx).await? { begin::begin(tx, &lane, now, attempts).await } else { Ok(begin::Begun::Lost) }
+                })
+            })
+            .await?;
+        Ok(match begun {
+            begin::Begun::All => Fenced::Mine,
+            begin::Begun::Lost => Fenced::Lost,
+            begin::Begun::Moved => {
+                let lane = self.clone();
+                // Lost already, or given back now: not mine either way.
+                let _: Fenced = self.fenced(move |tx| Box::pin(async move { lane.expire(tx, now).await })).await?;
+                Fenced::Lost
+            }
+        })
     }
 
     /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step.
+    ///
+    /// Where the lease is lost, each answer is still kept with its attempt as a late one.
     pub async fn settle(&self, now: Timestamp, settlements: Vec<Settlement>) -> Result<Fenced> {
-        let _ = (now, settlements);
-        todo!()
+        let lane = self.clone();
+        let key = self.tenant().key(now).await?;
+        self.inner
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    if lane.fence(tx).await? {
+                        Settling::load(tx, &lane.inner, &lane.tenant, &key, now).await?.settle(tx, &settlements).await?;
+                        return Ok(Fenced::Mine);
+                    }
+                    settle::keep_as_late(tx, &lane.tenant, now, &settlements).await?;
+                    Ok(Fenced::Lost)
+                })
+            })
+            .await
     }
 
     /// Writes a rule's decision about a link: fenced. Never over a person's. `Some(delivery)`: that delivery of the
     /// Patient is settled in the same transaction.
     pub async fn settle_link(&self, now: Timestamp, patient: model::PatientId, change: LinkChange, settlement: Option<Settlement>) -> Result<Fenced> {
-        let _ = (now, patient, change, settlement);
-        todo!()
+        let lane = self.clone();
+        let key = self.tenant().key(now).await?;
+        self.inner
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let settlements: Vec<Settlement> = settlement.into_iter().collect();
+                    if !lane.fence(tx).await? {
+                        settle::keep_as_late(tx, &lane.tenant, now, &settlements).await?;
+                        return Ok(Fenced::Lost);
+                    }
+                    change_link(tx, &lane.tenant, &key, now, patient, &change).await?;
+                    Settling::load(tx, &lane.inner, &lane.tenant, &key, now).await?.settle(tx, &settlements).await?;
+                    Ok(Fenced::Mine)
+                })
+            })
+            .await
     }
 
     /// A late answer: kept with its attempt whatever the epoch, and a delivered or open row is asked about again once its
     /// attempts have settled.
     pub async fn record_late(&self, attempt: AttemptId, late: LateAnswer) -> Result<()> {
-        let _ = (attempt, late);
-        todo!()
+        let tenant = self.tenant.clone();
+        self.inner.db.write(move |tx| Box::pin(async move { record_late_answer(tx, &tenant, attempt, &late).await })).await
     }
 
     /// Lengthens the lease; `Lost` when it is gone.
     pub async fn renew(&mut self, now: Timestamp, lease_ms: i64) -> Result<Fenced> {
-        let _ = (now, lease_ms);
-        todo!()
+        let lane = self.clone();
+        let until = now.plus_ms(lease_ms);
+        let fenced = self
+            .fenced(move |tx| {
+                Box::pin(async move {
+                    let sql = "UPDATE lanes SET lease_until = $4 WHERE tenant_id = $1 AND shard = $2 AND epoch = $3";
+                    tx.execute(sql, args![&lane.tenant, lane.shard, lane.epoch, until]).await.map(drop)
+                })
+            })
+            .await?;
+        if fenced == Fenced::Mine {
+            self.lease_until = until;
+        }
+        Ok(fenced)
     }
 
     /// Gives the lane back; it is due again when its first stream is, and not before `not_before`.
     pub async fn release(self, now: Timestamp, not_before: Option<Timestamp>) -> Result<Fenced> {
-        let _ = (now, not_before);
-        todo!()
+        let lane = self.clone();
+        self.fenced(move |tx| {
+            Box::pin(async move {
+                tx.execute(
+                    "UPDATE lanes SET lease_until = NULL, owner = NULL, served_at = CASE WHEN served_at > $4 THEN served_at ELSE $4 END, due_at = \
+                       (SELECT CASE WHEN MIN(s.head_due) < $5 THEN $5 ELSE MIN(s.head_due) END FROM streams s \
+                        WHERE s.tenant_id = $1 AND s.shard = $2 AND s.head_due IS NOT NULL) \
+                     WHERE tenant_id = $1 AND shard = $2 AND epoch = $3",
+                    args![&lane.tenant, lane.shard, lane.epoch, now, not_before.unwrap_or(Timestamp(i64::MIN))],
+                )
+                .await?;
+                tx.wake(false).await
+            })
+        })
+        .await
+    }
+
+    /// Runs a write only if the lane is still mine.
+    async fn fenced<F>(&self, f: F) -> Result<Fenced>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> futures::future::BoxFuture<'t, Result<()>> + Clone + Send + 'static,
+    {
+        let lane = self.clone();
+        self.inner
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    if !lane.fence(tx).await? {
+                        return Ok(Fenced::Lost);
+                    }
+                    f(tx).await?;
+                    Ok(Fenced::Mine)
+                })
+            })
+            .await
+    }
+
+    /// Whether the lane is mine, and stays mine until the end of this transaction. A claim takes the full lock of the row, so
+    /// that a shared one keeps it out; those who only make the lane due are not kept waiting, and wait for nobody.
+    async fn fence(&self, tx: &mut Tx) -> Result<bool> {
+        const SQLITE: &str = "SELECT lease_until FROM lanes WHERE tenant_id = $1 AND shard = $2 AND epoch = $3 AND lease_until IS NOT NULL";
+        const POSTGRES: &str =
+            "SELECT lease_until FROM lanes WHERE tenant_id = $1 AND shard = $2 AND epoch = $3 AND lease_until IS NOT NULL FOR KEY SHARE";
+        let sql = Sql { sqlite: SQLITE, postgres: POSTGRES };
+        if tx.row(sql, args![&self.tenant, self.shard, self.epoch]).await?.is_none() {
+            return Ok(false);
+        }
+        let sql = "SELECT generation FROM connections WHERE tenant_id = $1";
+        let generation = tx.row(sql, args![&self.tenant]).await?.map(|row| row.int("generation")).transpose()?;
+        if generation.unwrap_or(0) == self.generation {
+            return Ok(true);
+        }
+        // The connection moved to another base URL under this owner: what it sent has to be opened anew like a dead worker's.
+        self.expire(tx, Timestamp(0)).await?;
+        Ok(false)
+    }
+
+    /// Ends the lease, so that the next claim is a takeover.
+    async fn expire(&self, tx: &mut Tx, now: Timestamp) -> Result<()> {
+        let sql = "UPDATE lanes SET lease_until = $4 WHERE tenant_id = $1 AND shard = $2 AND epoch = $3";
+        tx.execute(sql, args![&self.tenant, self.shard, self.epoch, now]).await?;
+        tx.wake(true).await
     }
 }

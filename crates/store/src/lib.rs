@@ -4,7 +4,9 @@
 //! counters only. A [`Lane`] is a leased part of one tenant's ledger: everything that it writes is fenced by its epoch.
 
 mod engine;
+mod reason;
 mod seal;
+mod standing;
 
 pub mod audit;
 pub mod config;
@@ -49,7 +51,9 @@ pub(crate) struct Inner {
     pub(crate) keys: seal::Keys,
     pub(crate) rng: Arc<dyn Rng>,
     /// Rung when something may have become due in this process (or, on PostgreSQL, in any).
-    pub(crate) bell: tokio::sync::Notify,
+    pub(crate) bell: Arc<tokio::sync::Notify>,
+    /// Connections as they were last read, by revision.
+    pub(crate) connections: Arc<config::Cache>,
 }
 
 impl Store {
@@ -58,8 +62,9 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached or the URL is neither.
     pub async fn open(url: &str, keys: KeyRing, rng: Arc<dyn Rng>) -> Result<Self> {
-        let _ = (url, keys, rng);
-        todo!()
+        let bell = Arc::new(tokio::sync::Notify::new());
+        let db = engine::Db::open(url, bell.clone()).await?;
+        Ok(Self { inner: Arc::new(Inner { db, keys: seal::Keys::new(keys), rng, bell, connections: Arc::default() }) })
     }
 
     /// Brings the schema up to date; safe to call from several nodes at once.
@@ -67,7 +72,7 @@ impl Store {
     /// # Errors
     /// When a migration fails; the database is then as it was.
     pub async fn migrate(&self) -> Result<()> {
-        todo!()
+        self.inner.db.migrate().await
     }
 
     /// Whether the database answers and its migrations are those of this binary.
@@ -75,7 +80,7 @@ impl Store {
     /// # Errors
     /// A sentence that says which of the two is missing.
     pub async fn ready(&self) -> Result<()> {
-        todo!()
+        self.inner.db.check_schema().await
     }
 
     /// The only door to a tenant's data.
@@ -100,7 +105,7 @@ impl Store {
     /// # Errors
     /// When a key cannot be opened with any key of the ring.
     pub async fn rotate_keys(&self) -> Result<u64> {
-        todo!()
+        self.inner.keys.rotate(&self.inner.db).await
     }
 }
 
@@ -116,5 +121,20 @@ impl Tenant {
     #[must_use]
     pub fn id(&self) -> &TenantId {
         &self.id
+    }
+}
+
+/// What a writing transaction of one tenant takes along.
+#[derive(Clone)]
+pub(crate) struct Ward {
+    pub(crate) tenant: TenantId,
+    pub(crate) key: Arc<seal::DataKey>,
+    pub(crate) rng: Arc<dyn Rng>,
+}
+
+impl Tenant {
+    /// Makes the tenant, if it is not there yet: it comes into being with its first write.
+    pub(crate) async fn ward(&self, now: model::Timestamp) -> Result<Ward> {
+        Ok(Ward { tenant: self.id.clone(), key: self.key(now).await?, rng: self.inner.rng.clone() })
     }
 }

@@ -1,5 +1,11 @@
 //! Observations, both the platform's and the EHR's.
 
+mod read;
+mod write;
+
+pub(crate) use read::{open_version, seal_draft, seal_resource, seal_version};
+
+use crate::engine::args;
 use crate::{Page, PageRequest, Result, Tenant};
 use model::{EhrId, HeldReason, Observation, ObservationDraft, ObservationId, PatientId, Timestamp};
 
@@ -58,44 +64,116 @@ pub enum PulledResult {
 impl Tenant {
     /// Accepts observations in one transaction, each with its intended effect; order kept. `hold`: why a delivery is held
     /// from the start. The delivery is due at once in realtime, else at the next sweep; without a config it waits.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was accepted.
     pub async fn create_observations(
         &self, now: Timestamp, drafts: Vec<(ObservationDraft, Option<HeldReason>)>, idempotency: Option<&crate::idempotency::Key>,
     ) -> Result<crate::idempotency::Once<Vec<Accepted>>> {
-        let _ = (now, drafts, idempotency);
-        todo!()
+        let (ward, idempotency) = (self.ward(now).await?, idempotency.cloned());
+        self.inner.db.write(move |tx| Box::pin(async move { write::create(tx, &ward, now, &drafts, idempotency.as_ref()).await })).await
     }
 
     /// One observation, withdrawn or not, with its derived delivery state.
+    ///
+    /// # Errors
+    /// When the database fails.
     pub async fn observation(&self, now: Timestamp, id: ObservationId) -> Result<Option<Observation>> {
-        let _ = (now, id);
-        todo!()
+        let Some(key) = self.key_if_any().await? else { return Ok(None) };
+        let tenant = self.id.clone();
+        self.inner
+            .db
+            .read(move |tx| {
+                Box::pin(async move {
+                    let view = read::View::load(tx, &tenant, &key, now).await?;
+                    view.one(tx, id).await
+                })
+            })
+            .await
+    }
+
+    /// What one version of an observation said. `None`: there is no such version.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn observation_version(&self, id: ObservationId, version: i64) -> Result<Option<ObservationDraft>> {
+        let Some(key) = self.key_if_any().await? else { return Ok(None) };
+        let tenant = self.id.clone();
+        self.inner
+            .db
+            .read(move |tx| {
+                Box::pin(async move {
+                    let sql = "SELECT sealed_draft FROM observation_versions WHERE tenant_id = $1 AND observation_id = $2 AND version = $3";
+                    let row = tx.row(sql, args![&tenant, id, version]).await?;
+                    row.map(|row| read::open_version(&key, id, version, &row.bytes("sealed_draft")?)).transpose()
+                })
+            })
+            .await
     }
 
     /// Observations, newest first.
+    ///
+    /// # Errors
+    /// When the database fails.
     pub async fn observations(&self, now: Timestamp, filter: &ObservationFilter, page: &PageRequest) -> Result<Page<Observation>> {
-        let _ = (now, filter, page);
-        todo!()
+        let Some(key) = self.key_if_any().await? else { return Ok(Page { items: Vec::new(), next: None }) };
+        let (tenant, filter, page) = (self.id.clone(), filter.clone(), page.clone());
+        self.inner
+            .db
+            .read(move |tx| {
+                Box::pin(async move {
+                    let view = read::View::load(tx, &tenant, &key, now).await?;
+                    view.list(tx, &filter, &page).await
+                })
+            })
+            .await
     }
 
-    /// Platform observations whose newest version the EHR does not hold, newest first.
+    /// Platform observations whose newest version the EHR does not hold, newest first. What was withdrawn before any byte of
+    /// it was sent is not among them: nothing of it is to be brought anywhere.
+    ///
+    /// # Errors
+    /// When the database fails.
     pub async fn unsynced(&self, now: Timestamp, page: &PageRequest) -> Result<Page<Observation>> {
-        let _ = (now, page);
-        todo!()
+        let Some(key) = self.key_if_any().await? else { return Ok(Page { items: Vec::new(), next: None }) };
+        let (tenant, page) = (self.id.clone(), page.clone());
+        self.inner
+            .db
+            .read(move |tx| {
+                Box::pin(async move {
+                    let view = read::View::load(tx, &tenant, &key, now).await?;
+                    view.unsynced(tx, &page).await
+                })
+            })
+            .await
     }
 
     /// A new version, if `version` is still the current one (else `None`: read again). Supersedes what was never sent
-    /// (`delivery::next` with `NewerAccepted`) and enqueues the new version.
+    /// (`delivery::next` with `NewerAccepted`) and enqueues the new version. `None` too for what the EHR made or what is
+    /// withdrawn: neither can be changed here.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was changed.
     pub async fn update_observation(
         &self, now: Timestamp, id: ObservationId, version: i64, draft: ObservationDraft, hold: Option<HeldReason>,
     ) -> Result<Option<Observation>> {
-        let _ = (now, id, version, draft, hold);
-        todo!()
+        if self.key_if_any().await?.is_none() {
+            return Ok(None);
+        }
+        let ward = self.ward(now).await?;
+        self.inner.db.write(move |tx| Box::pin(async move { write::update(tx, &ward, now, id, version, draft, hold).await })).await
     }
 
     /// Withdraws it: status `entered-in-error`, `deleted`, a delivery of that version, or `canceled` where no byte of any
     /// version was ever sent. `false` when there is none. Repeating it changes nothing.
+    ///
+    /// # Errors
+    /// When the database fails; then nothing was changed.
     pub async fn withdraw_observation(&self, now: Timestamp, id: ObservationId) -> Result<bool> {
-        let _ = (now, id);
-        todo!()
+        if self.key_if_any().await?.is_none() {
+            return Ok(false);
+        }
+        let ward = self.ward(now).await?;
+        self.inner.db.write(move |tx| Box::pin(async move { write::withdraw(tx, &ward, now, id).await })).await
     }
 }

@@ -1,2 +1,48 @@
-//! Tasks.
-fn main() {}
+//! Tasks of the house, run as `cargo xtask TASK`; they need nothing but cargo.
+
+mod postgres;
+mod spdx;
+mod supply;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let mut words = std::env::args().skip(1);
+    let task = words.next();
+    let rest: Vec<String> = words.filter(|word| word != "--").collect();
+    let root = root();
+    let result = match task.as_deref() {
+        Some("test") => test::run(&root, &rest),
+        Some("tidy") => tidy::run(&root),
+        Some("supply") => supply::run(&root),
+        _ => {
+            eprintln!(
+                "cargo xtask test [ARGS OF cargo test]   all tests, on SQLite and on PostgreSQL (which it installs where it is absent and may)\n\
+                 cargo xtask tidy                        what the compiler does not see: headers, sizes, migrations, READMEs, imports\n\
+                 cargo xtask supply                      licences, bans and sources of every dependency, by deny.toml"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).map_or_else(|| here.clone(), PathBuf::from)
+}
+
+/// The cargo that runs this.
+fn cargo() -> std::process::Command {
+    std::process::Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}

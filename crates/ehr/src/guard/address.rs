@@ -48,7 +48,7 @@ fn kind_v4(ip: Ipv4Addr) -> Kind {
     match [a, b, c, d] {
         // AWS, Google, Azure, DigitalOcean and others; then Alibaba, Oracle, Azure's wire server.
         [169, 254, _, _] | [100, 100, 100, 200] | [192, 0, 0, 192] | [168, 63, 129, 16] => Kind::Never,
-        [0, ..] | [10, ..] | [127, ..] | [224.., ..] => Kind::Local,
+        [0 | 10 | 127 | 224..=255, ..] => Kind::Local,
         [100, 64..=127, ..] | [172, 16..=31, ..] | [192, 168, ..] | [198, 18 | 19, ..] => Kind::Local,
         [192, 0, 0 | 2, _] | [192, 88, 99, _] | [198, 51, 100, _] | [203, 0, 113, _] => Kind::Local,
         _ => Kind::Public,

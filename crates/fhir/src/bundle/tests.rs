@@ -9,7 +9,8 @@ fn raw(json: &str) -> Box<RawValue> {
 
 #[test]
 fn a_batch_keeps_every_digit_and_says_what_is_asked() {
-    let put = BatchEntry::put("urn:uuid:1".into(), "Observation", "a-1", raw(r#"{"valueQuantity":{"value":1.10}}"#), Some("W/\"3\"".into()));
+    let put =
+        BatchEntry::put("urn:uuid:1".into(), "Observation", "a-1", raw(r#"{"valueQuantity":{"value":1.10}}"#), Some("W/\"3\"".into()));
     let post = BatchEntry::post("urn:uuid:2".into(), "Observation", raw("{}"), Some("identifier=s|v".into()));
     let text = batch(&[put, post, BatchEntry::get("Patient/1".into())]).unwrap();
     assert_eq!(
@@ -84,7 +85,9 @@ fn a_page_gives_rows_verbatim_with_links_and_warnings() {
     assert_eq!((page.entries.len(), page.outcomes.len(), page.unreadable), (1, 1, 1));
     let row = &page.entries[0];
     assert_eq!((row.id.as_deref(), row.version.as_deref(), row.mode.as_deref()), (Some("1"), Some("v"), Some("match")));
-    assert!(row.resource.as_ref().unwrap().get().starts_with("{ \"resourceType\"") && row.resource.as_ref().unwrap().get().contains("1.10"));
+    assert!(
+        row.resource.as_ref().unwrap().get().starts_with("{ \"resourceType\"") && row.resource.as_ref().unwrap().get().contains("1.10")
+    );
 }
 
 #[test]

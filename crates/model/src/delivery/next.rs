@@ -19,6 +19,9 @@ pub struct Facts {
     pub if_match_honoured: bool,
     /// Until when attempts of *this delivery* without an outcome stay open: the latest of them.
     pub own_settle_until: Option<Timestamp>,
+    /// Whether the last attempt was answered 409, 412, 404 or 410: our own earlier request may be the reason, so it is read
+    /// and not repeated, for a repeat would only be answered so again (trace 15).
+    pub read_first: bool,
     /// Until when attempts of *this resource* without an outcome stay open, the one just answered excepted.
     pub resource_settle_until: Option<Timestamp>,
 }
@@ -181,7 +184,7 @@ pub fn next(state: State, facts: &Facts, event: &Event) -> Next {
         (Uncertain, Event::Turn { now }) => match facts.means {
             Some(means) if means.repeats_at_once() => {
                 // Within the settle time the same `PUT` may go again; later somebody may have corrected it: read first.
-                if facts.own_settle_until.is_some_and(|until| *now <= until) {
+                if !facts.read_first && facts.own_settle_until.is_some_and(|until| *now <= until) {
                     to(InFlight, Action::Repeat)
                 } else {
                     to(Uncertain, Action::Read)

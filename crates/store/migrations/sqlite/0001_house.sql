@@ -13,8 +13,10 @@ CREATE TABLE tenants (
   tenant_id   TEXT   PRIMARY KEY,
   key_id      TEXT   NOT NULL,
   data_key    BLOB NOT NULL,
-  created_at  BIGINT NOT NULL
+  created_at  BIGINT NOT NULL,
+  served_at   BIGINT NOT NULL DEFAULT 0
 );
+CREATE INDEX tenants_served ON tenants (served_at);
 
 -- The original's table, its columns and defaults first; what is new stands behind them.
 CREATE TABLE fhir_integration_configs (
@@ -37,7 +39,8 @@ CREATE TABLE fhir_integration_configs (
   updated_at         BIGINT  NOT NULL,
   secret_updated_at  BIGINT  NOT NULL,
   revision           BIGINT  NOT NULL DEFAULT 1,
-  settings           TEXT    NOT NULL DEFAULT '{}'
+  settings           TEXT    NOT NULL DEFAULT '{}',
+  max_concurrency    BIGINT  NOT NULL DEFAULT 4
 );
 
 -- What is known of a tenant's EHR; outlives the configuration. Breaker and failure round are of the connection,
@@ -84,6 +87,7 @@ CREATE TABLE patients (
 CREATE UNIQUE INDEX patients_cpf ON patients (tenant_id, cpf_hmac) WHERE cpf_hmac IS NOT NULL;
 CREATE UNIQUE INDEX patients_cns ON patients (tenant_id, cns_hmac) WHERE cns_hmac IS NOT NULL;
 CREATE UNIQUE INDEX patients_external ON patients (tenant_id, external_hmac) WHERE external_hmac IS NOT NULL;
+CREATE INDEX patients_held ON patients (tenant_id) WHERE link_state = 'held';
 CREATE INDEX patients_ehr ON patients (tenant_id, ehr_patient_id) WHERE ehr_patient_id IS NOT NULL;
 
 CREATE TABLE observations (
@@ -103,6 +107,7 @@ CREATE TABLE observations (
   synced_version BIGINT,
   synced_at      BIGINT,
   seen_at        BIGINT,
+  settled_at     BIGINT,
   created_at     BIGINT  NOT NULL,
   updated_at     BIGINT  NOT NULL,
   PRIMARY KEY (tenant_id, id),
@@ -189,7 +194,14 @@ CREATE TABLE deliveries (
 );
 CREATE INDEX deliveries_open ON deliveries (tenant_id, patient_id, seq) WHERE state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain');
 CREATE INDEX deliveries_due ON deliveries (tenant_id, patient_id, due_at) WHERE state IN ('pending', 'in_flight', 'retry_scheduled', 'uncertain') AND due_at IS NOT NULL;
+-- The three questions of standing.rs, each answered without a scan: who waits for an answer, who is next, whom does a person hold.
+CREATE INDEX deliveries_unsettled ON deliveries (tenant_id, patient_id) WHERE state IN ('in_flight', 'uncertain');
+CREATE INDEX deliveries_waiting ON deliveries (tenant_id, patient_id, seq) WHERE state IN ('pending', 'retry_scheduled');
+CREATE INDEX deliveries_held ON deliveries (tenant_id, patient_id, seq) WHERE state = 'held';
 CREATE INDEX deliveries_audit ON deliveries (tenant_id, patient_id, audit_at) WHERE audit_at IS NOT NULL;
+-- What waits for a sweep, and what has waited longest.
+CREATE INDEX deliveries_swept ON deliveries (tenant_id, shard) WHERE state IN ('pending', 'retry_scheduled') AND due_at IS NULL;
+CREATE INDEX deliveries_oldest ON deliveries (tenant_id, created_at) WHERE state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain');
 CREATE INDEX deliveries_by_state ON deliveries (tenant_id, state, id);
 CREATE INDEX deliveries_by_observation ON deliveries (tenant_id, observation_id, version) WHERE observation_id IS NOT NULL;
 -- The Patient's own create is one row per connection and patient (PROTOCOL §3).
@@ -221,6 +233,10 @@ CREATE TABLE attempts (
 CREATE INDEX attempts_by_delivery ON attempts (tenant_id, delivery_id, at);
 -- Open: a write whose outcome nobody knows (yet).
 CREATE INDEX attempts_open ON attempts (tenant_id, resource_id) WHERE is_write AND (class IS NULL OR class = 'uncertain');
+-- What pruning looks for.
+CREATE INDEX attempts_said ON attempts (at) WHERE sealed_message IS NOT NULL;
+CREATE INDEX attempts_by_age ON attempts (at);
+CREATE INDEX deliveries_said ON deliveries (delivered_at) WHERE state = 'delivered' AND sealed_message IS NOT NULL;
 CREATE INDEX attempts_flying ON attempts (tenant_id, shard) WHERE class IS NULL;
 
 -- Kept counters: rows by state, per lane, written by whoever writes the lane.

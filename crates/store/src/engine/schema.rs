@@ -1,0 +1,74 @@
+//! The schema: brought up to date by whoever comes first, and compared with what this binary knows.
+
+use super::{Db, Engine, args};
+use crate::{Error, Result};
+use sqlx::migrate::{MigrateError, Migrator};
+use std::time::Duration;
+
+static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
+
+impl Db {
+    /// Applies what is missing. PostgreSQL's migrator holds an advisory lock; on SQLite a second process may lose the race
+    /// for a migration, which is rolled back whole, so it simply looks again.
+    pub(crate) async fn migrate(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Postgres { pool } => POSTGRES.run(pool).await.map_err(said),
+            Engine::Sqlite { options, .. } => {
+                let mut tries = 1;
+                loop {
+                    let mut conn = sqlx::ConnectOptions::connect(options).await?;
+                    match SQLITE.run(&mut conn).await {
+                        Ok(()) => return Ok(()),
+                        Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => tries += 1,
+                        Err(error) => return Err(said(error)),
+                    }
+                    tokio::time::sleep(Duration::from_millis(100 * tries)).await;
+                }
+            }
+        }
+    }
+
+    /// Whether the schema is the one that this binary was built with.
+    pub(crate) async fn check_schema(&self) -> Result<()> {
+        let migrator = match &self.engine {
+            Engine::Postgres { .. } => &POSTGRES,
+            Engine::Sqlite { .. } => &SQLITE,
+        };
+        self.read(|tx| Box::pin(async move { tx.row("SELECT 1 AS one", args![]).await })).await?;
+        let applied = self
+            .read(|tx| {
+                Box::pin(async move {
+                    let rows = tx.rows("SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version", args![]).await?;
+                    rows.iter().map(|row| Ok((row.int("version")?, row.boolean("success")?, row.bytes("checksum")?))).collect::<Result<Vec<_>>>()
+                })
+            })
+            .await
+            .map_err(|_| Error::Schema("The database has no schema yet: run `ponte migrate`.".to_owned()))?;
+        for migration in migrator.iter() {
+            match applied.iter().find(|(version, ..)| *version == migration.version) {
+                None => return Err(Error::Schema("The database is older than this binary: run `ponte migrate`.".to_owned())),
+                Some((_, false, _)) => {
+                    return Err(Error::Schema("A migration of the database broke off: run `ponte migrate` again.".to_owned()));
+                }
+                Some((_, true, checksum)) if checksum[..] != migration.checksum[..] => {
+                    return Err(Error::Schema("The database was migrated by another build than this binary.".to_owned()));
+                }
+                Some(_) => {}
+            }
+        }
+        if applied.iter().any(|(version, ..)| !migrator.version_exists(*version)) {
+            return Err(Error::Schema("The database is newer than this binary: run the newer one.".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn said(error: MigrateError) -> Error {
+    match error {
+        MigrateError::VersionMissing(_) => Error::Schema("The database is newer than this binary: run the newer one.".to_owned()),
+        MigrateError::VersionMismatch(_) => Error::Schema("The database was migrated by another build than this binary.".to_owned()),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+        other => Error::Schema(format!("The database could not be migrated: {other}.")),
+    }
+}

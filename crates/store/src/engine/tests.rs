@@ -1,0 +1,213 @@
+use super::*;
+use futures::FutureExt;
+use futures::future::join_all;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+async fn databases() -> Vec<(testing::Database, Arc<Db>)> {
+    let mut all = Vec::new();
+    for database in testing::databases().await {
+        let db = Db::open(database.url(), Arc::default()).await.unwrap();
+        db.migrate().await.unwrap();
+        all.push((database, Arc::new(db)));
+    }
+    all
+}
+
+async fn note(tx: &mut Tx, name: &str) -> Result<u64> {
+    tx.execute("INSERT INTO schedules (name, cron, next_run_at) VALUES ($1, '* * * * *', 0)", args![name]).await
+}
+
+async fn names(db: &Db) -> Vec<String> {
+    db.read(|tx| {
+        Box::pin(async move {
+            tx.rows("SELECT name FROM schedules ORDER BY name", args![]).await?.iter().map(|row| row.text("name")).collect::<Result<Vec<_>>>()
+        })
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test]
+async fn of_a_hundred_writes_at_once_the_failing_ones_fail_alone_and_the_others_are_durable() {
+    for (database, db) in databases().await {
+        let writes = (0..100).map(|n| {
+            db.write(move |tx| {
+                Box::pin(async move {
+                    note(tx, &format!("{n:03}")).await?;
+                    if n % 10 == 3 { Err(Error::Corrupt("this one")) } else { Ok(n) }
+                })
+            })
+        });
+        for (n, answer) in join_all(writes).await.into_iter().enumerate() {
+            assert_eq!(answer.is_err(), n % 10 == 3, "{n}");
+        }
+        let wanted: Vec<String> = (0..100).filter(|n| n % 10 != 3).map(|n| format!("{n:03}")).collect();
+        // Read by another process's connection.
+        assert_eq!(names(&Db::open(database.url(), Arc::default()).await.unwrap()).await, wanted);
+    }
+}
+
+#[tokio::test]
+async fn a_write_whose_statement_fails_leaves_nothing_and_the_next_one_works() {
+    for (_database, db) in databases().await {
+        let failed = db
+            .write(|tx| {
+                Box::pin(async move {
+                    note(tx, "a").await?;
+                    tx.execute("INSERT INTO lanes (tenant_id, shard) VALUES ('nobody', 0)", args![]).await
+                })
+            })
+            .await;
+        assert!(failed.is_err(), "foreign keys are kept");
+        assert!(names(&db).await.is_empty());
+        db.write(|tx| Box::pin(async move { note(tx, "b").await })).await.unwrap();
+        assert_eq!(names(&db).await, ["b"]);
+    }
+}
+
+fn names_are_never_empty(name: &str) -> bool {
+    !name.is_empty()
+}
+
+#[tokio::test]
+async fn a_write_that_panics_ends_itself_and_not_the_writer() {
+    let database = testing::sqlite();
+    let db = Db::open(database.url(), Arc::default()).await.unwrap();
+    db.migrate().await.unwrap();
+    let broke = db
+        .write(|tx| {
+            Box::pin(async move {
+                note(tx, "a").await?;
+                assert!(names_are_never_empty(""), "on purpose");
+                Ok(())
+            })
+        })
+        .await;
+    assert!(broke.is_err());
+    db.write(|tx| Box::pin(async move { note(tx, "b").await })).await.unwrap();
+    assert_eq!(names(&db).await, ["b"]);
+}
+
+#[tokio::test]
+async fn a_failed_write_rings_no_bell_and_a_committed_one_does() {
+    for (_database, db) in databases().await {
+        let failed: Result<()> = db
+            .write(|tx| {
+                Box::pin(async move {
+                    tx.wake(false).await?;
+                    Err(Error::Corrupt("this one"))
+                })
+            })
+            .await;
+        assert!(failed.is_err());
+        db.write(|tx| Box::pin(async move { note(tx, "quiet").await })).await.unwrap();
+        assert!(db.bell.notified().now_or_never().is_none());
+        db.write(|tx| Box::pin(async move { tx.wake(false).await })).await.unwrap();
+        assert!(db.bell.notified().now_or_never().is_some());
+    }
+}
+
+#[tokio::test]
+async fn another_nodes_bell_is_heard_over_postgresql() {
+    let Some(database) = testing::postgres().await else { return };
+    let here = Db::open(database.url(), Arc::default()).await.unwrap();
+    let there = Db::open(database.url(), Arc::default()).await.unwrap();
+    let heard = AtomicBool::new(false);
+    // The listener subscribes in its own time: ring until it hears.
+    let rings = async {
+        while !heard.load(Ordering::Relaxed) {
+            there.write(|tx| Box::pin(async move { tx.wake(true).await })).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let hears = async {
+        here.bell.notified().await;
+        heard.store(true, Ordering::Relaxed);
+    };
+    tokio::time::timeout(Duration::from_secs(20), async { tokio::join!(rings, hears) }).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_transactions_that_lock_each_other_both_come_through() {
+    let Some(database) = testing::postgres().await else { return };
+    let db = Db::open(database.url(), Arc::default()).await.unwrap();
+    db.migrate().await.unwrap();
+    db.write(|tx| Box::pin(async move { Ok((note(tx, "a").await?, note(tx, "b").await?)) })).await.unwrap();
+    let (meet, runs) = (Arc::new(tokio::sync::Barrier::new(2)), Arc::new(AtomicU32::new(0)));
+    let cross = |first: &'static str, then: &'static str| {
+        let (meet, runs) = (meet.clone(), runs.clone());
+        db.write(move |tx| {
+            Box::pin(async move {
+                const ADD: &str = "UPDATE schedules SET next_run_at = next_run_at + 1 WHERE name = $1";
+                tx.execute(ADD, args![first]).await?;
+                // Only the first two runs meet; the repeated one goes alone.
+                if runs.fetch_add(1, Ordering::SeqCst) < 2 {
+                    meet.wait().await;
+                }
+                tx.execute(ADD, args![then]).await
+            })
+        })
+    };
+    let (one, other) = tokio::join!(cross("a", "b"), cross("b", "a"));
+    assert_eq!((one.unwrap(), other.unwrap()), (1, 1));
+    assert_eq!(runs.load(Ordering::SeqCst), 3, "one of them was run again");
+    let sum = db
+        .read(|tx| Box::pin(async move { tx.row("SELECT MIN(next_run_at) AS n FROM schedules", args![]).await?.ok_or(Error::Corrupt("x"))?.int("n") }))
+        .await;
+    assert_eq!(sum.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn readers_write_nothing() {
+    for (_database, db) in databases().await {
+        assert!(db.read(|tx| Box::pin(async move { note(tx, "a").await })).await.is_err());
+        assert!(names(&db).await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_migrate_at_once_do_not_stand_in_each_others_way() {
+    for database in testing::databases().await {
+        let nodes = join_all((0..4).map(|_| Db::open(database.url(), Arc::default()))).await;
+        let nodes: Vec<Db> = nodes.into_iter().map(Result::unwrap).collect();
+        let unready = nodes[0].check_schema().await.unwrap_err();
+        assert!(unready.to_string().contains("ponte migrate"), "{unready}");
+        for done in join_all(nodes.iter().map(Db::migrate)).await {
+            done.unwrap();
+        }
+        nodes[3].check_schema().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_binary_is_not_touched() {
+    for (_database, db) in databases().await {
+        db.write(|tx| {
+            Box::pin(async move {
+                tx.execute("UPDATE _sqlx_migrations SET version = version + 1000 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)", args![])
+                    .await
+            })
+        })
+        .await
+        .unwrap();
+        assert!(matches!(db.check_schema().await, Err(Error::Schema(_))));
+        assert!(matches!(db.migrate().await, Err(Error::Schema(_))));
+    }
+}
+
+#[tokio::test]
+async fn urls_that_are_none_of_ours_are_refused_in_words() {
+    for url in ["mysql://x", "sqlite::memory:", "sqlite://x?mode=memory", "", "postgres://["] {
+        assert!(matches!(Db::open(url, Arc::default()).await, Err(Error::Url(_))), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_of_the_database_never_repeats_a_value() {
+    for (_database, db) in databases().await {
+        let twice = |name: &'static str| db.write(move |tx| Box::pin(async move { note(tx, name).await }));
+        twice("52998224725").await.unwrap();
+        let said = twice("52998224725").await.unwrap_err().to_string();
+        assert!(!said.contains("52998224725"), "{said}");
+    }
+}

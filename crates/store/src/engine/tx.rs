@@ -1,0 +1,314 @@
+//! One transaction on either engine, its statements, their values and rows.
+
+use crate::{Error, Result};
+use model::{AttemptId, DeliveryId, EhrId, ObservationId, PatientId, RunId, TenantId, Timestamp};
+use sqlx::{Postgres, Row as _, Sqlite, SqliteConnection, Transaction};
+
+/// A statement: the same text on both engines, or one each. Parameters are `$1`, `$2` … on both.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sql {
+    /// For SQLite.
+    pub(crate) sqlite: &'static str,
+    /// For PostgreSQL.
+    pub(crate) postgres: &'static str,
+}
+
+impl From<&'static str> for Sql {
+    fn from(both: &'static str) -> Self {
+        Self { sqlite: both, postgres: both }
+    }
+}
+
+/// A `SELECT` that locks its rows until the end of the transaction (on SQLite the whole transaction is alone anyway).
+macro_rules! locking {
+    ($sql:literal) => {
+        $crate::engine::Sql { sqlite: $sql, postgres: concat!($sql, " FOR UPDATE") }
+    };
+}
+pub(crate) use locking;
+
+/// A bound value.
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
+    /// TEXT.
+    Text(Option<String>),
+    /// BIGINT.
+    Int(Option<i64>),
+    /// BOOLEAN.
+    Bool(Option<bool>),
+    /// DOUBLE PRECISION.
+    Float(Option<f64>),
+    /// BYTEA, BLOB.
+    Bytes(Option<Vec<u8>>),
+}
+
+/// `args![a, b, c]`: values of different types, in order.
+macro_rules! args {
+    ($($value:expr),* $(,)?) => { vec![$($crate::engine::Value::from($value)),*] };
+}
+pub(crate) use args;
+
+macro_rules! value_from {
+    ($($type:ty, $x:ident => $kind:ident $value:expr;)+) => {$(
+        impl From<$type> for Value {
+            fn from($x: $type) -> Self { Self::$kind(Some($value)) }
+        }
+        impl From<Option<$type>> for Value {
+            fn from(x: Option<$type>) -> Self { Self::$kind(x.map(|$x| $value)) }
+        }
+    )+};
+}
+value_from! {
+    &str, x => Text x.to_owned();
+    &String, x => Text x.clone();
+    String, x => Text x;
+    i64, x => Int x;
+    i32, x => Int i64::from(x);
+    u32, x => Int i64::from(x);
+    u16, x => Int i64::from(x);
+    bool, x => Bool x;
+    f64, x => Float x;
+    Vec<u8>, x => Bytes x;
+    Timestamp, x => Int x.0;
+    uuid::Uuid, x => Text x.to_string();
+    PatientId, x => Text x.to_string();
+    ObservationId, x => Text x.to_string();
+    DeliveryId, x => Text x.to_string();
+    AttemptId, x => Text x.to_string();
+    RunId, x => Text x.to_string();
+    &TenantId, x => Text x.as_str().to_owned();
+    TenantId, x => Text String::from(x);
+    &EhrId, x => Text x.as_str().to_owned();
+    EhrId, x => Text String::from(x);
+}
+
+/// One transaction.
+pub(crate) struct Tx {
+    conn: Conn,
+    disturbed: bool,
+    rings: bool,
+}
+
+enum Conn {
+    /// The writer's connection; the writer itself begins and commits.
+    SqliteWriter(SqliteConnection),
+    SqliteReader(Transaction<'static, Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+/// Runs a bound query on whichever connection it is.
+macro_rules! run {
+    ($self:ident, $sql:expr, $args:expr, $method:ident) => {{
+        let sql: Sql = $sql.into();
+        match &mut $self.conn {
+            Conn::SqliteWriter(conn) => bound!(sql.sqlite, $args).$method(&mut *conn).await.map(Into::into),
+            Conn::SqliteReader(tx) => bound!(sql.sqlite, $args).$method(&mut **tx).await.map(Into::into),
+            Conn::Postgres(tx) => bound!(sql.postgres, $args).$method(&mut **tx).await.map(Into::into),
+        }
+    }};
+}
+macro_rules! bound {
+    ($sql:expr, $args:expr) => {{
+        let mut query = sqlx::query($sql);
+        for value in $args {
+            query = match value {
+                Value::Text(x) => query.bind(x),
+                Value::Int(x) => query.bind(x),
+                Value::Bool(x) => query.bind(x),
+                Value::Float(x) => query.bind(x),
+                Value::Bytes(x) => query.bind(x),
+            };
+        }
+        query
+    }};
+}
+
+impl Tx {
+    pub(super) fn sqlite_writer(conn: SqliteConnection) -> Self {
+        Self { conn: Conn::SqliteWriter(conn), disturbed: false, rings: false }
+    }
+
+    pub(super) fn sqlite_read(tx: Transaction<'static, Sqlite>) -> Self {
+        Self { conn: Conn::SqliteReader(tx), disturbed: false, rings: false }
+    }
+
+    pub(super) fn postgres(tx: Transaction<'static, Postgres>) -> Self {
+        Self { conn: Conn::Postgres(tx), disturbed: false, rings: false }
+    }
+
+    /// Runs a statement; says how many rows it touched.
+    pub(crate) async fn execute(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<u64> {
+        let done: Result<Touched, sqlx::Error> = run!(self, sql, args, execute);
+        done.map(|touched| touched.0).map_err(|error| self.note(error))
+    }
+
+    /// All rows of a query.
+    pub(crate) async fn rows(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<Vec<Row>> {
+        let rows: Result<Rows, sqlx::Error> = run!(self, sql, args, fetch_all);
+        rows.map(|rows| rows.0).map_err(|error| self.note(error))
+    }
+
+    /// The first row of a query, if there is one.
+    pub(crate) async fn row(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<Option<Row>> {
+        let row: Result<MaybeRow, sqlx::Error> = run!(self, sql, args, fetch_optional);
+        row.map(|row| row.0).map_err(|error| self.note(error))
+    }
+
+    /// Something of this process may be due once this is committed. `idle_lane`: a lane that nobody watches has become
+    /// due, so the other nodes hear of it too (PostgreSQL takes a database-wide lock for each NOTIFY at commit, so only then).
+    pub(crate) async fn wake(&mut self, idle_lane: bool) -> Result<()> {
+        self.rings = true;
+        if idle_lane && matches!(self.conn, Conn::Postgres(_)) {
+            self.execute("SELECT pg_notify('ponte', '')", args![]).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether a statement failed because of somebody else's transaction: run it again.
+    pub(super) fn disturbed(&self) -> bool {
+        self.disturbed
+    }
+
+    /// Takes the wish to ring the bell.
+    pub(super) fn take_rings(&mut self) -> bool {
+        std::mem::take(&mut self.rings)
+    }
+
+    /// Commits; says whether to ring, or what failed and whether to try again.
+    pub(super) async fn commit(self) -> Result<bool, (Error, bool)> {
+        let done = match self.conn {
+            Conn::SqliteWriter(_) => Ok(()),
+            Conn::SqliteReader(tx) => tx.commit().await,
+            Conn::Postgres(tx) => tx.commit().await,
+        };
+        match done {
+            Ok(()) => Ok(self.rings),
+            Err(error) => {
+                let again = is_disturbance(&error);
+                Err((error.into(), again))
+            }
+        }
+    }
+
+    pub(super) async fn rollback(self) -> Result<()> {
+        match self.conn {
+            Conn::SqliteWriter(_) => Ok(()),
+            Conn::SqliteReader(tx) => Ok(tx.rollback().await?),
+            // A connection that broke is gone, and its transaction with it.
+            Conn::Postgres(tx) => {
+                let _ = tx.rollback().await;
+                Ok(())
+            }
+        }
+    }
+
+    fn note(&mut self, error: sqlx::Error) -> Error {
+        self.disturbed |= is_disturbance(&error);
+        error.into()
+    }
+}
+
+/// Serialization failure, deadlock, or a row that somebody else inserted first: the next run sees it.
+fn is_disturbance(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    matches!(code.as_deref(), Some("40001" | "40P01" | "23505"))
+}
+
+struct Touched(u64);
+struct Rows(Vec<Row>);
+struct MaybeRow(Option<Row>);
+
+macro_rules! engine_rows {
+    ($done:ty, $row:ty, $kind:ident) => {
+        impl From<$done> for Touched {
+            fn from(done: $done) -> Self {
+                Self(done.rows_affected())
+            }
+        }
+        impl From<Vec<$row>> for Rows {
+            fn from(rows: Vec<$row>) -> Self {
+                Self(rows.into_iter().map(Row::$kind).collect())
+            }
+        }
+        impl From<Option<$row>> for MaybeRow {
+            fn from(row: Option<$row>) -> Self {
+                Self(row.map(Row::$kind))
+            }
+        }
+    };
+}
+engine_rows!(sqlx::sqlite::SqliteQueryResult, sqlx::sqlite::SqliteRow, Sqlite);
+engine_rows!(sqlx::postgres::PgQueryResult, sqlx::postgres::PgRow, Postgres);
+
+/// One row, read by column name. A column that is not there or of another type is a mistake of ours.
+pub(crate) enum Row {
+    /// SQLite's.
+    Sqlite(sqlx::sqlite::SqliteRow),
+    /// PostgreSQL's.
+    Postgres(sqlx::postgres::PgRow),
+}
+
+macro_rules! getters {
+    ($($(#[$doc:meta])* $name:ident -> $type:ty;)+) => {$(
+        $(#[$doc])*
+        pub(crate) fn $name(&self, column: &str) -> Result<$type> {
+            Ok(match self {
+                Self::Sqlite(row) => row.try_get(column)?,
+                Self::Postgres(row) => row.try_get(column)?,
+            })
+        }
+    )+};
+}
+
+impl Row {
+    getters! {
+        /// TEXT NOT NULL.
+        text -> String;
+        /// TEXT.
+        text_opt -> Option<String>;
+        /// BIGINT NOT NULL.
+        int -> i64;
+        /// BIGINT.
+        int_opt -> Option<i64>;
+        /// BOOLEAN NOT NULL.
+        boolean -> bool;
+        /// BOOLEAN.
+        boolean_opt -> Option<bool>;
+        /// DOUBLE PRECISION NOT NULL.
+        float -> f64;
+        /// Bytes NOT NULL.
+        bytes -> Vec<u8>;
+        /// Bytes.
+        bytes_opt -> Option<Vec<u8>>;
+    }
+
+    /// A moment, NOT NULL.
+    pub(crate) fn ts(&self, column: &str) -> Result<Timestamp> {
+        self.int(column).map(Timestamp)
+    }
+
+    /// A moment.
+    pub(crate) fn ts_opt(&self, column: &str) -> Result<Option<Timestamp>> {
+        Ok(self.int_opt(column)?.map(Timestamp))
+    }
+
+    /// An id, NOT NULL.
+    pub(crate) fn uuid(&self, column: &str) -> Result<uuid::Uuid> {
+        uuid::Uuid::parse_str(&self.text(column)?).map_err(|_| Error::Corrupt("ids"))
+    }
+
+    /// An id.
+    pub(crate) fn uuid_opt(&self, column: &str) -> Result<Option<uuid::Uuid>> {
+        self.text_opt(column)?.map(|text| uuid::Uuid::parse_str(&text).map_err(|_| Error::Corrupt("ids"))).transpose()
+    }
+
+    /// A count that is never negative.
+    pub(crate) fn count(&self, column: &str) -> Result<u32> {
+        Ok(u32::try_from(self.int(column)?).unwrap_or(0))
+    }
+
+    /// An EHR id.
+    pub(crate) fn ehr_id_opt(&self, column: &str) -> Result<Option<EhrId>> {
+        self.text_opt(column)?.map(|text| EhrId::new(text).map_err(|_| Error::Corrupt("EHR ids"))).transpose()
+    }
+}

@@ -1,0 +1,188 @@
+//! The engine: claims what is due, works it, gives it back. It sleeps only when nothing is due, and never inside a claim,
+//! so that a simulator can drive [`Engine::work_once`] with its own clock.
+
+use crate::{check, lane, pull};
+use ehr::client::EhrPool;
+use ehr::transport::{HttpTransport, Transport};
+use model::{Clock, Rng, Timestamp};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use store::{Error, Store};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+/// What an engine stands on.
+pub struct Setup {
+    /// The database.
+    pub store: Store,
+    /// The way to EHRs, address guard included.
+    pub transport: Arc<dyn Transport>,
+    /// The same way as a real one, for connection checks; a simulator has none.
+    pub http: Option<Arc<HttpTransport>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub rng: Arc<dyn Rng>,
+    /// How long a lane or pull is held without a sign of life, ms.
+    pub lease_ms: i64,
+}
+
+/// One node's engine. Its owner name is random per start, never a host or pod name.
+pub struct Engine {
+    /// The database.
+    pub store: Store,
+    /// Clients per connection.
+    pub ehrs: EhrPool,
+    pub(crate) http: Option<Arc<HttpTransport>>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Chance.
+    pub rng: Arc<dyn Rng>,
+    /// Who holds what this node claims.
+    pub owner: String,
+    /// How long a claim lasts, ms.
+    pub lease_ms: i64,
+    /// 403s in a row, per tenant: three are the connection's matter.
+    pub(crate) denied: crate::denied::Denied,
+    pulls_running: AtomicUsize,
+}
+
+/// What one claim came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Worked {
+    /// Something was claimed.
+    Something,
+    /// Nothing was due.
+    Nothing,
+}
+
+impl Engine {
+    /// Builds an engine; it does nothing until asked.
+    #[must_use]
+    pub fn new(setup: Setup) -> Arc<Self> {
+        let owner = format!("{:016x}{:016x}", setup.rng.next_u64(), setup.rng.next_u64());
+        Arc::new(Self {
+            ehrs: EhrPool::new(setup.transport, setup.clock.clone()),
+            store: setup.store,
+            http: setup.http,
+            clock: setup.clock,
+            rng: setup.rng,
+            owner,
+            lease_ms: setup.lease_ms,
+            denied: crate::denied::Denied::default(),
+            pulls_running: AtomicUsize::new(0),
+        })
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The margin that a claim keeps for writing results, ms: no request may take longer than the lease less this.
+    #[must_use]
+    pub fn margin_ms(&self) -> i64 {
+        (self.lease_ms / 5).clamp(200, 5000)
+    }
+
+    /// Claims one due thing and works it: a connection check, a lane, a pull, in this order.
+    ///
+    /// # Errors
+    /// When the database does not do what is asked; whatever was claimed is taken over when its lease has run out.
+    pub async fn work_once(self: &Arc<Self>) -> Result<Worked, Error> {
+        match self.claim(usize::MAX).await? {
+            Some(claimed) => {
+                self.work(claimed).await?;
+                Ok(Worked::Something)
+            }
+            None => Ok(Worked::Nothing),
+        }
+    }
+
+    /// Works with `slots` claims at once until `shutdown`, then lets those under way end.
+    pub async fn run(self: Arc<Self>, slots: usize, shutdown: CancellationToken) {
+        let slots = slots.max(1);
+        let semaphore = Arc::new(Semaphore::new(slots));
+        while !shutdown.is_cancelled() {
+            let permit = tokio::select! {
+                () = shutdown.cancelled() => break,
+                permit = semaphore.clone().acquire_owned() => match permit { Ok(permit) => permit, Err(_) => break },
+            };
+            match self.claim((slots / 2).max(1)).await {
+                Ok(Some(claimed)) => {
+                    let engine = self.clone();
+                    tokio::spawn(async move {
+                        if let Err(error) = engine.work(claimed).await {
+                            tracing::error!(%error, "a claim could not be worked; its lease will run out and be taken over");
+                        }
+                        drop(permit);
+                    });
+                }
+                Ok(None) => {
+                    drop(permit);
+                    self.wait(&shutdown).await;
+                }
+                Err(error) => {
+                    drop(permit);
+                    tracing::error!(%error, "the database did not answer a claim; asking again in a second");
+                    self.wait(&shutdown).await;
+                }
+            }
+        }
+        // Those under way hold a permit each.
+        let _ = semaphore.acquire_many(u32::try_from(slots).unwrap_or(u32::MAX)).await;
+    }
+
+    /// The bell is a hint; a second's poll stands behind it.
+    async fn wait(&self, shutdown: &CancellationToken) {
+        let second = Duration::from_secs(1);
+        let until_due = match self.store.fleet().next_due().await {
+            Ok(Some(due)) => {
+                Duration::from_millis(u64::try_from(due.ms_since(self.now())).unwrap_or(0)).clamp(Duration::from_millis(5), second)
+            }
+            _ => second,
+        };
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = self.store.bell() => {}
+            () = tokio::time::sleep(until_due) => {}
+        }
+    }
+
+    async fn claim(&self, most_pulls: usize) -> Result<Option<Work>, Error> {
+        let (fleet, now) = (self.store.fleet(), self.now());
+        if let Some((tenant, run)) = fleet.claim_check(now, &self.owner, self.lease_ms).await? {
+            return Ok(Some(Work::Check(tenant, Box::new(run))));
+        }
+        if let Some(claimed) = fleet.claim_lane(now, &self.owner, self.lease_ms).await? {
+            return Ok(Some(Work::Lane(claimed)));
+        }
+        if self.pulls_running.load(Ordering::Relaxed) < most_pulls
+            && let Some(claim) = fleet.claim_pull(now, &self.owner, self.lease_ms, 2).await?
+        {
+            self.pulls_running.fetch_add(1, Ordering::Relaxed);
+            return Ok(Some(Work::Pull(claim)));
+        }
+        Ok(None)
+    }
+
+    async fn work(self: &Arc<Self>, work: Work) -> Result<(), Error> {
+        match work {
+            Work::Check(tenant, run) => check::run_check(self, &tenant, &run).await,
+            Work::Lane(claimed) => lane::work_lane(self, claimed).await,
+            Work::Pull(claim) => {
+                let result = pull::run_pull(self, claim).await;
+                self.pulls_running.fetch_sub(1, Ordering::Relaxed);
+                result
+            }
+        }
+    }
+}
+
+enum Work {
+    Check(model::TenantId, Box<store::Run>),
+    Lane(store::Claimed),
+    Pull(store::PullClaim),
+}

@@ -1,0 +1,188 @@
+//! A backlog as batch Bundles: each entry judged on its own; a batch that is refused whole is halved until the culprit
+//! stands alone. It aims at two seconds (PRODUCT, effect ledger, rule 11).
+
+use super::{Planned, Target, begin, call, log, send_each, settled, write_down};
+use crate::lane::LaneTurn;
+use crate::late;
+use ehr::client::{Answer, Entry};
+use ehr::reply::{Interaction, Outcome};
+use fhir::bundle::BatchEntry;
+use model::failure::Scope;
+use model::{Class, Means, Proof, State};
+use serde_json::value::RawValue;
+use store::Error;
+
+/// What a batch aims at, ms.
+const AIM_MS: i64 = 2000;
+
+/// Sends all, batch by batch.
+pub(super) async fn send(lane: &mut LaneTurn, planned: Vec<Planned>) -> Result<(), Error> {
+    let mut waiting: Vec<Vec<Planned>> = Vec::new();
+    let mut rest = planned;
+    while !rest.is_empty() {
+        let take = rest.len().min(lane.batch_limit().max(1) as usize);
+        let tail = rest.split_off(take);
+        waiting.push(std::mem::replace(&mut rest, tail));
+    }
+    waiting.reverse();
+    let mut refused_whole = false;
+    let mut culprits = 0usize;
+    while let Some(chunk) = waiting.pop() {
+        if lane.stopped() {
+            return Ok(());
+        }
+        if chunk.len() == 1 || lane.runtime.plan.batch == Proof::Refused {
+            culprits += send_alone(lane, chunk).await?;
+            continue;
+        }
+        if let Some((first, second)) = one_batch(lane, chunk).await? {
+            refused_whole = true;
+            waiting.push(second);
+            waiting.push(first);
+        }
+    }
+    // Every batch was refused whole and every entry went well alone: it is the batch that this EHR does not take.
+    if refused_whole && culprits == 0 && !lane.stopped() && lane.runtime.plan.batch != Proof::Proven {
+        lane.change_plan(|plan| plan.batch = Proof::Refused).await?;
+    }
+    Ok(())
+}
+
+async fn send_alone(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<usize, Error> {
+    let before = lane.refused_rows;
+    // What went in a refused batch is tried again: another attempt, another id.
+    let chunk = chunk.into_iter().map(|one| Planned { attempt: lane.new_attempt(), ..one }).collect();
+    send_each(lane, chunk).await?;
+    Ok(lane.refused_rows - before)
+}
+
+/// Sends one batch. Two halves come back where it was refused whole.
+async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(Vec<Planned>, Vec<Planned>)>, Error> {
+    let label = format!("POST (batch of {})", chunk.len());
+    let chunk: Vec<Planned> = chunk.into_iter().map(|one| Planned { request: label.clone(), attempt: lane.new_attempt(), ..one }).collect();
+    if !lane.begin(chunk.iter().map(begin).collect()).await? {
+        return Ok(None);
+    }
+    let entries = chunk.iter().filter_map(|one| entry(lane, one)).collect::<Vec<Entry>>();
+    if entries.len() != chunk.len() {
+        return Ok(None);
+    }
+    let started = lane.engine.now();
+    let Answer { outcome, content, late, .. } = lane.ehr.batch(entries, &call(lane)).await;
+    let took = lane.engine.now().ms_since(started);
+    late::keep_batch(lane, chunk.iter().map(|one| one.attempt).collect(), late);
+    if let Some(outcomes) = content.filter(|outcomes| outcomes.len() == chunk.len()) {
+        lane.change_limit(took, chunk.len()).await?;
+        if lane.runtime.plan.batch != Proof::Proven {
+            lane.change_plan(|plan| plan.batch = Proof::Proven).await?;
+        }
+        let mut settlements = Vec::new();
+        for (one, outcome) in chunk.iter().zip(outcomes) {
+            log(lane, one, &outcome, Some(took));
+            settlements.push(settled(lane, one, outcome).await?);
+        }
+        write_down(lane, &chunk, settlements).await?;
+        return Ok(None);
+    }
+    let class = match outcome.class {
+        // A 2xx that does not answer entry by entry proves nothing of any of them.
+        Class::Applied | Class::Exists | Class::BadResponse => Class::Uncertain,
+        other => other,
+    };
+    let whole = Outcome { class, resource: None, ehr_id: None, ehr_version: None, ..outcome };
+    for one in &chunk {
+        log(lane, one, &whole, Some(took));
+    }
+    let uncertain = class == Class::Uncertain;
+    let refused = !uncertain && class.scope() != Scope::Connection && !whole.withheld && class != Class::AuthDenied;
+    if uncertain || class == Class::TooLarge {
+        lane.change_plan(|plan| plan.batch_limit = (plan.batch_limit / 2).max(1)).await?;
+    }
+    if matches!((class, whole.status), (Class::MeansRefused, _) | (_, Some(404 | 405 | 501))) {
+        lane.change_plan(|plan| plan.batch = Proof::Refused).await?;
+    }
+    // Refused whole says nothing of the rows: none was applied, and each goes again at once.
+    let each = if refused { Outcome { class: Class::Unreachable, withheld: true, ..whole } } else { whole };
+    let mut settlements = Vec::new();
+    for one in &chunk {
+        settlements.push(settled(lane, one, each.clone()).await?);
+    }
+    if refused {
+        for settlement in &mut settlements {
+            if let Some(ended) = &mut settlement.outcome {
+                ended.class = class;
+                ended.message = each.message.clone();
+            }
+            settlement.message = None;
+        }
+    }
+    lane.settle(settlements).await?;
+    if !refused {
+        return Ok(None);
+    }
+    let mut first: Vec<Planned> = chunk.into_iter().map(|one| unsent(lane, one)).collect();
+    let second = first.split_off(first.len() / 2);
+    Ok(Some((first, second)))
+}
+
+/// The row as it stands after a batch that was refused whole.
+fn unsent(lane: &LaneTurn, mut one: Planned) -> Planned {
+    one.attempt = lane.new_attempt();
+    one.row.state = State::RetryScheduled;
+    one.row.sent_before = true;
+    one.row.proven_not_applied = one.row.own_settle_until.is_none();
+    one.row.claims = 0;
+    one.request = match (&one.target, one.means) {
+        (Target::Put(_), _) => format!("PUT {}/{{id}}", one.ours.resource_type),
+        (Target::Post, Means::ConditionalCreate) => format!("POST {} (If-None-Exist)", one.ours.resource_type),
+        (Target::Post, _) => format!("POST {}", one.ours.resource_type),
+    };
+    one
+}
+
+fn entry(lane: &LaneTurn, one: &Planned) -> Option<Entry> {
+    let kind = one.ours.resource_type;
+    let resource = RawValue::from_string(one.body.clone()).ok()?;
+    let full_url = format!("urn:uuid:{}", one.row.resource.uuid());
+    let (entry, interaction) = match &one.target {
+        Target::Put(id) if one.means == Means::OwnId => (
+            BatchEntry::put(format!("{}/{kind}/{id}", lane.stored.connection.base_url), kind, id.as_str(), resource, None),
+            lane.ehr.own_id_create(kind, id),
+        ),
+        Target::Put(id) => (
+            BatchEntry::put(
+                format!("{}/{kind}/{id}", lane.stored.connection.base_url),
+                kind,
+                id.as_str(),
+                resource,
+                one.match_etag.as_deref().and_then(fhir::search::if_match),
+            ),
+            Interaction::Update { resource_type: kind.to_owned(), id: id.clone() },
+        ),
+        Target::Post if one.means == Means::ConditionalCreate => {
+            (BatchEntry::post(full_url, kind, resource, Some(one.ours.condition())), lane.ehr.conditional_create(kind))
+        }
+        Target::Post => (BatchEntry::post(full_url, kind, resource, None), Interaction::PlainCreate { resource_type: kind.to_owned() }),
+    };
+    Some(Entry { entry, interaction })
+}
+
+impl LaneTurn {
+    /// Grows while batches are quick, shrinks where they are slow.
+    async fn change_limit(&mut self, took_ms: i64, rows: usize) -> Result<(), Error> {
+        let limit = self.runtime.plan.batch_limit;
+        let most = self.stored.connection.batch_size.clamp(1, 100);
+        let wanted = if took_ms > AIM_MS {
+            u32::try_from(i64::try_from(rows).unwrap_or(1) * AIM_MS / took_ms.max(1)).unwrap_or(1).max(1)
+        } else if took_ms < AIM_MS / 2 && rows >= limit as usize {
+            limit.saturating_mul(2)
+        } else {
+            limit
+        }
+        .clamp(1, most);
+        if wanted != limit {
+            self.change_plan(move |plan| plan.batch_limit = wanted).await?;
+        }
+        Ok(())
+    }
+}

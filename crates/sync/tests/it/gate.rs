@@ -1,0 +1,246 @@
+//! A gate in the line between an engine and its EHR: it stops a node before or after a request, and answers in the EHR's
+//! place what only a proxy says. What passes goes over real HTTP.
+
+use bytes::Bytes;
+use ehr::guard::Refusal;
+use ehr::transport::{HttpTransport, LastCheck, Reply, Request, Sent, Transport};
+use futures::future::BoxFuture;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use model::{Class, Timestamp};
+use std::sync::{Arc, Mutex};
+use tokio::sync::oneshot;
+use url::Url;
+
+use crate::world::Hand;
+
+/// Where a node stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Before the last check of its lease.
+    BeforeTheCheck,
+    /// Between the check and the sending: nothing can fence it there.
+    AfterTheCheck,
+    /// The EHR has answered, and nothing of it is written down yet.
+    AfterTheAnswer,
+}
+
+/// Which request: method, and a part of path, query or body.
+#[derive(Debug, Clone)]
+pub struct Which {
+    method: Method,
+    part: String,
+    /// So many that match pass first.
+    skip: u32,
+}
+
+impl Which {
+    pub fn new(method: &str, part: impl ToString) -> Self {
+        Self { method: method.parse().unwrap(), part: part.to_string(), skip: 0 }
+    }
+
+    pub fn skip(mut self, skip: u32) -> Self {
+        self.skip = skip;
+        self
+    }
+
+    fn is(&self, request: &Request) -> bool {
+        request.method == self.method
+            && (request.url.as_str().contains(&self.part) || String::from_utf8_lossy(&request.body).contains(&self.part))
+    }
+}
+
+/// A node that stands still (or will).
+pub struct Frozen {
+    reached: oneshot::Receiver<()>,
+    go: oneshot::Sender<()>,
+}
+
+impl Frozen {
+    /// Waits until it stands there.
+    pub async fn stands(&mut self) {
+        (&mut self.reached).await.expect("the node never came to the gate");
+    }
+
+    /// It goes on.
+    pub fn wake(self) {
+        let _ = self.go.send(());
+    }
+}
+
+enum Rule {
+    Stop { stop: Stop, reached: oneshot::Sender<()>, go: oneshot::Receiver<()> },
+    Answer(Reply),
+    NotSent(Class),
+    Alter(Arc<dyn Fn(&str) -> String + Send + Sync>),
+}
+
+/// What passed, and when by the test's clock.
+#[derive(Debug, Clone)]
+pub struct Passed {
+    pub at: Timestamp,
+    pub method: Method,
+    pub path: String,
+    pub body: Bytes,
+}
+
+pub struct Gate {
+    line: Arc<HttpTransport>,
+    clock: Hand,
+    rules: Mutex<Vec<(Which, Option<Rule>, u32)>>,
+    passed: Mutex<Vec<Passed>>,
+}
+
+impl Gate {
+    pub fn new(line: Arc<HttpTransport>, clock: Hand) -> Arc<Self> {
+        Arc::new(Self { line, clock, rules: Mutex::default(), passed: Mutex::default() })
+    }
+
+    /// The next such request stops its node.
+    pub fn freeze(&self, which: Which, stop: Stop) -> Frozen {
+        let (reached, stands) = oneshot::channel();
+        let (go, woken) = oneshot::channel();
+        self.rules.lock().unwrap().push((which, Some(Rule::Stop { stop, reached, go: woken }), 1));
+        Frozen { reached: stands, go }
+    }
+
+    /// The next `times` such requests never reach the EHR; a proxy answers.
+    pub fn answer(&self, which: Which, times: u32, status: u16, headers: &[(&str, &str)], body: &str) {
+        let headers = headers.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap())).collect();
+        let reply = Reply { status, headers, body: Bytes::copy_from_slice(body.as_bytes()), elapsed_ms: 1 };
+        self.rules.lock().unwrap().push((which, Some(Rule::Answer(reply)), times));
+    }
+
+    /// The next `times` such requests find nobody at the address.
+    pub fn nobody_there(&self, which: Which, times: u32, class: Class) {
+        self.rules.lock().unwrap().push((which, Some(Rule::NotSent(class)), times));
+    }
+
+    /// The answer to the next `times` such requests is another one than the EHR's.
+    pub fn alter(&self, which: Which, times: u32, alter: impl Fn(&str) -> String + Send + Sync + 'static) {
+        self.rules.lock().unwrap().push((which, Some(Rule::Alter(Arc::new(alter))), times));
+    }
+
+    /// Everything passes again.
+    pub fn open(&self) {
+        self.rules.lock().unwrap().clear();
+    }
+
+    /// What the engine sent, in order, proxies' answers included.
+    pub fn passed(&self) -> Vec<Passed> {
+        self.passed.lock().unwrap().clone()
+    }
+
+    /// The last requests, for a panic's message.
+    pub fn last(&self, n: usize) -> Vec<String> {
+        let passed = self.passed.lock().unwrap();
+        passed.iter().rev().take(n).map(|p| format!("{} {} {} {}", p.at.0, p.method, p.path, String::from_utf8_lossy(&p.body))).collect()
+    }
+
+    /// How many requests with this method and this part in path or body.
+    pub fn count(&self, method: &str, part: &str) -> usize {
+        self.passed().iter().filter(|p| p.is(method, part)).count()
+    }
+
+    /// When they were sent.
+    pub fn times(&self, method: &str, part: &str) -> Vec<Timestamp> {
+        self.passed().iter().filter(|p| p.is(method, part)).map(|p| p.at).collect()
+    }
+
+    fn rule(&self, request: &Request) -> Option<Rule> {
+        let mut rules = self.rules.lock().unwrap();
+        let at = rules.iter_mut().position(|(which, _, _)| {
+            if !which.is(request) {
+                return false;
+            }
+            if which.skip > 0 {
+                which.skip -= 1;
+                return false;
+            }
+            true
+        })?;
+        let (_, rule, times) = &mut rules[at];
+        *times -= 1;
+        let taken = match rule {
+            Some(Rule::Answer(reply)) => Some(Rule::Answer(reply.clone())),
+            Some(Rule::NotSent(class)) => Some(Rule::NotSent(*class)),
+            Some(Rule::Alter(alter)) => Some(Rule::Alter(alter.clone())),
+            Some(Rule::Stop { .. }) | None => rule.take(),
+        };
+        if rules[at].2 == 0 {
+            rules.remove(at);
+        }
+        taken
+    }
+}
+
+impl Passed {
+    pub fn is(&self, method: &str, part: &str) -> bool {
+        self.method.as_str() == method && (self.path.contains(part) || String::from_utf8_lossy(&self.body).contains(part))
+    }
+}
+
+impl Transport for Gate {
+    fn send(&self, request: Request) -> BoxFuture<'_, Sent> {
+        Box::pin(async move {
+            let path = request.url.path().to_owned() + &request.url.query().map(|q| format!("?{q}")).unwrap_or_default();
+            let passing = Passed {
+                at: self.clock.now(),
+                method: request.method.clone(),
+                path,
+               
+                body: request.body.clone(),
+            };
+            let rule = self.rule(&request);
+            let pass = || self.passed.lock().unwrap().push(Passed { at: self.clock.now(), ..passing.clone() });
+            match rule {
+                None => {
+                    pass();
+                    self.line.send(request).await
+                }
+                Some(Rule::Answer(reply)) => {
+                    pass();
+                    Sent::Reply(reply)
+                }
+                Some(Rule::NotSent(class)) => Sent::NotSent { class, detail: "Nobody is there.".to_owned(), withheld: false },
+                Some(Rule::Alter(alter)) => {
+                    pass();
+                    match self.line.send(request).await {
+                        Sent::Reply(reply) => {
+                            let body = alter(&String::from_utf8_lossy(&reply.body));
+                            Sent::Reply(Reply { body: Bytes::from(body), ..reply })
+                        }
+                        other => other,
+                    }
+                }
+                Some(Rule::Stop { stop: Stop::BeforeTheCheck, reached, go }) => {
+                    let _ = reached.send(());
+                    let _ = go.await;
+                    pass();
+                    self.line.send(request).await
+                }
+                Some(Rule::Stop { stop: Stop::AfterTheCheck, reached, go }) => {
+                    assert!(may(request.connect_only_if.as_ref()), "the last check said no");
+                    let _ = reached.send(());
+                    let _ = go.await;
+                    pass();
+                    self.line.send(Request { connect_only_if: None, ..request }).await
+                }
+                Some(Rule::Stop { stop: Stop::AfterTheAnswer, reached, go }) => {
+                    pass();
+                    let sent = self.line.send(request).await;
+                    let _ = reached.send(());
+                    let _ = go.await;
+                    sent
+                }
+            }
+        })
+    }
+
+    fn admit(&self, url: &str) -> Result<Url, Refusal> {
+        self.line.admit(url)
+    }
+}
+
+fn may(check: Option<&LastCheck>) -> bool {
+    check.is_none_or(|check| check())
+}

@@ -1,0 +1,186 @@
+//! Request bodies: JSON (RFC 8259) read strictly, decimals digit for digit, no key twice, no more bytes than allowed.
+
+use crate::problem::Problem;
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+
+/// Bytes of a body with one thing in it.
+pub(crate) const SINGLE: usize = 1024 * 1024;
+/// Bytes of a batch.
+pub(crate) const BATCH: usize = 16 * 1024 * 1024;
+
+/// A body as it came and as it reads.
+pub(crate) struct Json {
+    /// The bytes, for the fingerprint of an idempotent request.
+    pub(crate) bytes: Bytes,
+    /// The object.
+    pub(crate) object: Map<String, Value>,
+}
+
+/// Reads a body that must be a JSON object.
+///
+/// # Errors
+/// 413, 415, or 400 `invalid_json`.
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Json, Problem> {
+    if !is_json(headers) {
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            "The body must be JSON, said so by `Content-Type: application/json`, and not compressed.",
+        ));
+    }
+    let bytes = bytes_of(body, limit).await?;
+    let object = object_of(&bytes)?;
+    Ok(Json { bytes, object })
+}
+
+/// The same where a body may be left out.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) async fn read_optional(headers: &HeaderMap, body: Body, limit: usize) -> Result<Json, Problem> {
+    if headers.contains_key(CONTENT_TYPE) {
+        let bytes = bytes_of(body, limit).await?;
+        return if bytes.is_empty() { Ok(Json { bytes, object: Map::new() }) } else { read(headers, Body::from(bytes), limit).await };
+    }
+    let bytes = bytes_of(body, limit).await?;
+    if bytes.is_empty() { Ok(Json { bytes, object: Map::new() }) } else { read(headers, Body::from(bytes), limit).await }
+}
+
+/// A JSON pointer's step (RFC 6901 §3).
+pub(crate) fn step(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let plain = headers.get(CONTENT_ENCODING).is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("");
+    let kind = kind.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    plain && (kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json")))
+}
+
+async fn bytes_of(body: Body, limit: usize) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, limit).await.map_err(|error| {
+        // The limit's error is the innermost; anything else is a line that broke.
+        let mut source: Option<&dyn std::error::Error> = std::error::Error::source(&error);
+        let mut too_large = error.to_string().contains("length limit exceeded");
+        while let Some(inner) = source {
+            too_large |= inner.to_string().contains("length limit exceeded");
+            source = inner.source();
+        }
+        if too_large {
+            Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body_too_large",
+                format!("The body is larger than {} MiB; send less at a time.", limit / (1024 * 1024)),
+            )
+        } else {
+            Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "The body broke off before its end; send it again.")
+        }
+    })
+}
+
+fn object_of(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let invalid = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "invalid_json", detail);
+    // A byte order mark may be ignored (RFC 8259 §8.1).
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|_| invalid("The body is not UTF-8.".to_owned()))?;
+    let value: Value = serde_json::from_str(text)
+        .map_err(|error| invalid(format!("The body is not JSON: it goes wrong at line {}, column {}.", error.line(), error.column())))?;
+    if has_a_key_twice(text) {
+        return Err(invalid("An object of the body has the same key twice, so it is not certain what is meant.".to_owned()));
+    }
+    match value {
+        Value::Object(object) => Ok(object),
+        _ => Err(invalid("The body must be a JSON object.".to_owned())),
+    }
+}
+
+/// Whether any object names a key twice (RFC 8259 §4 leaves its meaning open). The text is valid JSON already.
+fn has_a_key_twice(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    // One set of keys for each open object, none for an open array.
+    let mut open: Vec<Option<HashSet<String>>> = Vec::new();
+    let mut key_next = false;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'{' => {
+                open.push(Some(HashSet::new()));
+                key_next = true;
+            }
+            b'[' => {
+                open.push(None);
+                key_next = false;
+            }
+            b'}' | b']' => {
+                open.pop();
+                key_next = false;
+            }
+            b',' => key_next = matches!(open.last(), Some(Some(_))),
+            b'"' => {
+                let end = end_of_string(bytes, at);
+                if key_next && let (Some(Some(keys)), Some(raw)) = (open.last_mut(), text.get(at..end)) {
+                    let key = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
+                    if !keys.insert(key) {
+                        return true;
+                    }
+                }
+                key_next = false;
+                at = end;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// The place behind the closing quote of the string that begins at `start`.
+fn end_of_string(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'\\' => at += 2,
+            b'"' => return at + 1,
+            _ => at += 1,
+        }
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_twice_is_seen_at_any_depth_and_in_any_spelling() {
+        for twice in [r#"{"a":1,"a":2}"#, r#"{"a":[{"b":1,"c":{},"b":2}]}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":"\\","x":"\""}"#] {
+            assert!(has_a_key_twice(twice), "{twice}");
+        }
+        for once in
+            [r#"{"a":"a","b":["a","a"],"c":{"a":1}}"#, r#"{"a":"{\"a\":1,\"a\":2}"}"#, r#"[{"a":1},{"a":2}]"#, r#"{"a":{"b":1},"b":2}"#]
+        {
+            assert!(!has_a_key_twice(once), "{once}");
+        }
+    }
+
+    #[test]
+    fn decimals_keep_their_digits() {
+        let object = object_of(br#"{"v":1.10,"w":123456789012345678901234567890.120}"#).unwrap();
+        assert_eq!(serde_json::to_string(&object).unwrap(), r#"{"v":1.10,"w":123456789012345678901234567890.120}"#);
+    }
+
+    #[test]
+    fn what_is_not_an_object_is_refused_with_its_place() {
+        for bad in [&b"[1]"[..], b"\"x\"", b"{", b"", b"\xff\xfe", b"{\"a\":01}"] {
+            assert_eq!(object_of(bad).unwrap_err().code(), "invalid_json");
+        }
+        assert!(object_of(b"\xef\xbb\xbf{}").is_ok());
+    }
+}
