@@ -72,7 +72,6 @@ pub fn metrics() -> Option<PrometheusHandle> {
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("query_seconds".to_owned()), REQUEST_SECONDS))
         .ok()?;
     let handle = builder.install_recorder().ok()?;
-    metrics::gauge!("ponte_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Some(handle)
 }
 
