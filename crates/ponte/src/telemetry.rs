@@ -71,8 +71,7 @@ pub fn metrics() -> Option<PrometheusHandle> {
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("duration_seconds".to_owned()), REQUEST_SECONDS))
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("query_seconds".to_owned()), REQUEST_SECONDS))
         .ok()?;
-    let handle = builder.install_recorder().ok()?;
-    Some(handle)
+    builder.install_recorder().ok()
 }
 
 /// Keeps the recorder's memory bounded, for ever.
