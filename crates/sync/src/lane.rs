@@ -352,7 +352,12 @@ impl LaneTurn {
     /// Reads the Patients whose last reading is too old; a problem holds that patient and nobody else.
     async fn read_patients(&mut self, observations: Vec<(PatientWork, usize)>) -> Result<Vec<(PatientWork, usize)>, Error> {
         let now = self.engine.now();
-        let (fresh, stale): (Vec<_>, Vec<_>) = observations.into_iter().partition(|(work, _)| {
+        let (linked, unlinked): (Vec<_>, Vec<_>) = observations.into_iter().partition(|(work, _)| work.patient.link.ehr_id.is_some());
+        for (work, _) in unlinked {
+            // Nobody has looked for the patient at this EHR yet (another base URL is another generation): that goes first.
+            self.lane.tenant().deliver_now(now, ResourceKey::Patient(work.patient.id)).await?;
+        }
+        let (fresh, stale): (Vec<_>, Vec<_>) = linked.into_iter().partition(|(work, _)| {
             let link = &work.patient.link;
             link.state == LinkState::Linked && link.verified_at.is_some_and(|at| now.ms_since(at) < READING_LASTS_MS)
         });

@@ -57,7 +57,8 @@ pub(crate) async fn judge_reading(lane: &mut LaneTurn, work: &mut PatientWork, r
             lane.settle_link(work.patient.id, change, None).await?;
             Ok(ready && !lane.lost)
         }
-        (None, Reading::NotRead { class }) if class.scope() == Scope::Connection || *class == Class::Uncertain => {
+        // Nothing was learnt about this patient, so it is not the patient's matter, whatever the class.
+        (None, Reading::NotRead { class }) if !read.outcome.withheld && *class != Class::Mapping => {
             lane.connection_failed(&read.outcome, *class).await?;
             Ok(false)
         }

@@ -89,7 +89,9 @@ async fn a_batch_answer_that_cannot_be_matched_is_asked_about_and_doubles_nothin
     for fault in
         [Fault::BatchWrongCount, Fault::BatchStatusWithoutDigits, Fault::CutAfterCommit, Fault::LateCommit, Fault::EntriesWithoutResource]
     {
-        for (means, options) in every_means() {
+        // What a lost batch leaves behind differs by means; what an unreadable answer says does not.
+        let lost = matches!(fault, Fault::CutAfterCommit | Fault::LateCommit);
+        for (means, options) in every_means().into_iter().take(if lost { 3 } else { 1 }) {
             on_each(options, async |w| {
                 let patients = w.known_patients(20).await;
                 w.late_commit_after(20_000);
