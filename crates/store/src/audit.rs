@@ -57,7 +57,13 @@ impl Tenant {
 
 /// Appends an entry in the transaction of what it tells of.
 pub(crate) async fn record(
-    tx: &mut Tx, rng: &dyn Rng, tenant: &TenantId, now: Timestamp, actor: &str, action: &'static str, target: &str,
+    tx: &mut Tx,
+    rng: &dyn Rng,
+    tenant: &TenantId,
+    now: Timestamp,
+    actor: &str,
+    action: &'static str,
+    target: &str,
 ) -> Result<()> {
     tx.execute(
         "INSERT INTO audit (tenant_id, id, at, actor, action, target) VALUES ($1, $2, $3, $4, $5, $6)",

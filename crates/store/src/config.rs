@@ -92,7 +92,11 @@ impl Tenant {
     /// # Errors
     /// When the database fails; then nothing was changed.
     pub async fn put_connection(
-        &self, now: Timestamp, built: &model::connection::Built, expected: Option<i64>, actor: &str,
+        &self,
+        now: Timestamp,
+        built: &model::connection::Built,
+        expected: Option<i64>,
+        actor: &str,
     ) -> Result<Option<StoredConnection>> {
         let (ward, cache, actor) = (self.ward(now).await?, self.inner.connections.clone(), actor.to_owned());
         let new = change::New { connection: Arc::new(built.connection.clone()), secret_changed: built.secret_changed };
@@ -151,7 +155,8 @@ impl Tenant {
     /// When the database fails.
     pub async fn connection_works(&self, now: Timestamp, pushed: bool, pulled: bool) -> Result<()> {
         let tenant = self.id.clone();
-        let fresh = self.inner.db.read(move |tx| Box::pin(async move { runtime::is_fresh(tx, &tenant, now, pushed, pulled).await })).await?;
+        let fresh =
+            self.inner.db.read(move |tx| Box::pin(async move { runtime::is_fresh(tx, &tenant, now, pushed, pulled).await })).await?;
         if fresh {
             return Ok(());
         }

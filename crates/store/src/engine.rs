@@ -119,11 +119,7 @@ impl Db {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| Error::Url("The PostgreSQL URL must look like postgres://user:password@host:5432/database.".to_owned()))?
             .application_name("ponte");
-        let pool = PgPoolOptions::new()
-            .max_connections(POOL)
-            .acquire_timeout(Duration::from_secs(30))
-            .connect_with(options)
-            .await?;
+        let pool = PgPoolOptions::new().max_connections(POOL).acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
         let ear = tokio::spawn(listen(pool.clone(), bell.clone())).abort_handle();
         Ok(Self { engine: Engine::Postgres { pool }, bell, ear: Some(ear) })
     }

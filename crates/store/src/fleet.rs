@@ -72,7 +72,8 @@ impl Fleet {
     /// Leases a waiting connection check.
     pub async fn claim_check(&self, now: Timestamp, owner: &str, lease_ms: i64) -> Result<Option<(TenantId, Run)>> {
         let owner = owner.to_owned();
-        let claimed = self.inner.db.write(move |tx| Box::pin(async move { claims::check(tx, now, &owner, now.plus_ms(lease_ms)).await })).await?;
+        let claimed =
+            self.inner.db.write(move |tx| Box::pin(async move { claims::check(tx, now, &owner, now.plus_ms(lease_ms)).await })).await?;
         let Some((tenant, id)) = claimed else { return Ok(None) };
         let tenant = crate::Tenant { inner: self.inner.clone(), id: tenant };
         let run = tenant.run(now, id).await?.ok_or(Error::Corrupt("runs"))?;
@@ -163,7 +164,11 @@ impl Fleet {
             .db
             .read(|tx| {
                 Box::pin(async move {
-                    tx.rows("SELECT tenant_id FROM tenants ORDER BY tenant_id", args![]).await?.iter().map(|row| row.text("tenant_id")).collect::<Result<Vec<_>>>()
+                    tx.rows("SELECT tenant_id FROM tenants ORDER BY tenant_id", args![])
+                        .await?
+                        .iter()
+                        .map(|row| row.text("tenant_id"))
+                        .collect::<Result<Vec<_>>>()
                 })
             })
             .await?;

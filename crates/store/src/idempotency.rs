@@ -109,7 +109,12 @@ pub(crate) async fn look_up(tx: &mut Tx, tenant: &TenantId, sealing: &DataKey, k
 /// Keeps a key with the rows that were made under it. Where two equal requests run at once, the second is run again
 /// and finds the first one's rows.
 pub(crate) async fn remember(
-    tx: &mut Tx, tenant: &TenantId, sealing: &DataKey, now: Timestamp, key: Option<&Key>, made: &[Option<Uuid>],
+    tx: &mut Tx,
+    tenant: &TenantId,
+    sealing: &DataKey,
+    now: Timestamp,
+    key: Option<&Key>,
+    made: &[Option<Uuid>],
 ) -> Result<()> {
     let Some(key) = key else { return Ok(()) };
     let hmac = sealing.blind("idempotency", &key.key);
@@ -151,11 +156,8 @@ async fn begin(tx: &mut Tx, tenant: &TenantId, sealing: &DataKey, now: Timestamp
         }),
         _ if now.ms_since(row.ts("created_at")?) < RUNNING_MS => Ok(Stored::Running),
         _ => {
-            tx.execute(
-                "UPDATE idempotency_keys SET created_at = $3 WHERE tenant_id = $1 AND key_hmac = $2",
-                args![tenant, hmac, now],
-            )
-            .await?;
+            tx.execute("UPDATE idempotency_keys SET created_at = $3 WHERE tenant_id = $1 AND key_hmac = $2", args![tenant, hmac, now])
+                .await?;
             Ok(Stored::New)
         }
     }

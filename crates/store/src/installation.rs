@@ -111,12 +111,9 @@ impl Store {
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    tx.execute(
-                        "UPDATE installation SET state = 'paused', changed_at = $1 WHERE id = 1 AND state <> 'paused'",
-                        args![now],
-                    )
-                    .await
-                    .map(drop)
+                    tx.execute("UPDATE installation SET state = 'paused', changed_at = $1 WHERE id = 1 AND state <> 'paused'", args![now])
+                        .await
+                        .map(drop)
                 })
             })
             .await

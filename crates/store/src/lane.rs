@@ -289,7 +289,13 @@ impl Lane {
 
     /// Writes a rule's decision about a link: fenced. Never over a person's. `Some(delivery)`: that delivery of the
     /// Patient is settled in the same transaction.
-    pub async fn settle_link(&self, now: Timestamp, patient: model::PatientId, change: LinkChange, settlement: Option<Settlement>) -> Result<Fenced> {
+    pub async fn settle_link(
+        &self,
+        now: Timestamp,
+        patient: model::PatientId,
+        change: LinkChange,
+        settlement: Option<Settlement>,
+    ) -> Result<Fenced> {
         let lane = self.clone();
         let key = self.tenant().key(now).await?;
         self.inner

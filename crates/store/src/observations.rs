@@ -68,7 +68,10 @@ impl Tenant {
     /// # Errors
     /// When the database fails; then nothing was accepted.
     pub async fn create_observations(
-        &self, now: Timestamp, drafts: Vec<(ObservationDraft, Option<HeldReason>)>, idempotency: Option<&crate::idempotency::Key>,
+        &self,
+        now: Timestamp,
+        drafts: Vec<(ObservationDraft, Option<HeldReason>)>,
+        idempotency: Option<&crate::idempotency::Key>,
     ) -> Result<crate::idempotency::Once<Vec<Accepted>>> {
         let (ward, idempotency) = (self.ward(now).await?, idempotency.cloned());
         self.inner.db.write(move |tx| Box::pin(async move { write::create(tx, &ward, now, &drafts, idempotency.as_ref()).await })).await
@@ -155,7 +158,12 @@ impl Tenant {
     /// # Errors
     /// When the database fails; then nothing was changed.
     pub async fn update_observation(
-        &self, now: Timestamp, id: ObservationId, version: i64, draft: ObservationDraft, hold: Option<HeldReason>,
+        &self,
+        now: Timestamp,
+        id: ObservationId,
+        version: i64,
+        draft: ObservationDraft,
+        hold: Option<HeldReason>,
     ) -> Result<Option<Observation>> {
         if self.key_if_any().await?.is_none() {
             return Ok(None);

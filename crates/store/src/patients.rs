@@ -57,7 +57,10 @@ impl Tenant {
     /// # Errors
     /// When the database fails.
     pub async fn create_patient(
-        &self, now: Timestamp, new: NewPatient, idempotency: Option<&crate::idempotency::Key>,
+        &self,
+        now: Timestamp,
+        new: NewPatient,
+        idempotency: Option<&crate::idempotency::Key>,
     ) -> Result<Result<crate::idempotency::Once<Patient>, PatientRefused>> {
         let (ward, idempotency) = (self.ward(now).await?, idempotency.cloned());
         self.inner.db.write(move |tx| Box::pin(async move { write::create(tx, &ward, now, &new, idempotency.as_ref()).await })).await
@@ -116,7 +119,9 @@ impl Tenant {
                     let row = match &key {
                         PatientKey::Cpf(cpf) => tx.row(Sql::from(BY_CPF), args![&tenant, sealing.blind("cpf", cpf.digits())]).await?,
                         PatientKey::Cns(cns) => tx.row(Sql::from(BY_CNS), args![&tenant, sealing.blind("cns", cns.digits())]).await?,
-                        PatientKey::ExternalId(id) => tx.row(Sql::from(BY_EXTERNAL), args![&tenant, sealing.blind("external_id", id)]).await?,
+                        PatientKey::ExternalId(id) => {
+                            tx.row(Sql::from(BY_EXTERNAL), args![&tenant, sealing.blind("external_id", id)]).await?
+                        }
                         PatientKey::EhrId(id) => tx.row(Sql::from(BY_EHR), args![&tenant, id, generation]).await?,
                     };
                     row.map(|row| read(&row, &sealing, generation)).transpose()
@@ -132,7 +137,11 @@ impl Tenant {
     /// # Errors
     /// When the database fails.
     pub async fn update_patient(
-        &self, now: Timestamp, id: PatientId, version: i64, draft: PatientDraft,
+        &self,
+        now: Timestamp,
+        id: PatientId,
+        version: i64,
+        draft: PatientDraft,
     ) -> Result<Result<Patient, PatientRefused>> {
         if self.key_if_any().await?.is_none() {
             return Ok(Err(PatientRefused::Unknown));
@@ -146,7 +155,11 @@ impl Tenant {
     /// # Errors
     /// When the database fails.
     pub async fn link_by_person(
-        &self, now: Timestamp, id: PatientId, ehr_id: Option<EhrId>, actor: &str,
+        &self,
+        now: Timestamp,
+        id: PatientId,
+        ehr_id: Option<EhrId>,
+        actor: &str,
     ) -> Result<Result<Patient, PatientRefused>> {
         if self.key_if_any().await?.is_none() {
             return Ok(Err(PatientRefused::Unknown));

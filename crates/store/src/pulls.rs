@@ -109,7 +109,11 @@ impl PullClaim {
     /// version it is `Unchanged` and its version is kept as ours, where the content was changed at the EHR it is `Updated`
     /// (resource kept, shown as the EHR's).
     pub async fn store_page(
-        &self, now: Timestamp, rows: Vec<PulledObservation>, checkpoint: &str, lease_ms: i64,
+        &self,
+        now: Timestamp,
+        rows: Vec<PulledObservation>,
+        checkpoint: &str,
+        lease_ms: i64,
     ) -> Result<(Fenced, Vec<PulledResult>)> {
         let key = self.tenant().key(now).await?;
         let (claim, checkpoint, until) = (self.clone(), checkpoint.to_owned(), now.plus_ms(lease_ms));

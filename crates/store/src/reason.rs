@@ -81,10 +81,11 @@ impl Lens {
                     State::Held(reason)
                 } else if row.blocked {
                     State::Held(HeldReason::PatientUnlinked)
+                } else if row.due_at.is_none() {
+                    // A new row that waits for its sweep, or one whose round is used up.
+                    State::Held(HeldReason::NextSweep)
                 } else if row.state == State::RetryScheduled {
                     row.state
-                } else if row.due_at.is_none() {
-                    State::Held(HeldReason::NextSweep)
                 } else if row.earlier {
                     State::Held(HeldReason::EarlierFirst)
                 } else if self.settling(row).is_some() {
@@ -93,13 +94,9 @@ impl Lens {
                     row.state
                 }
             }
-            State::InFlight
-            | State::Held(_)
-            | State::Uncertain
-            | State::Delivered
-            | State::Dead
-            | State::Superseded
-            | State::Canceled => row.state,
+            State::InFlight | State::Held(_) | State::Uncertain | State::Delivered | State::Dead | State::Superseded | State::Canceled => {
+                row.state
+            }
         }
     }
 
@@ -107,8 +104,7 @@ impl Lens {
     pub(crate) fn next_step(&self, row: &Surroundings) -> Option<Timestamp> {
         let not_before = |at: Timestamp| self.not_before.map_or(at, |gate| gate.max(at));
         match self.shown(row) {
-            State::Pending | State::Uncertain => row.due_at.map(not_before),
-            State::RetryScheduled => row.due_at.map(not_before).or(self.next_sweep),
+            State::Pending | State::Uncertain | State::RetryScheduled => row.due_at.map(not_before),
             State::Held(HeldReason::NextSweep) => self.next_sweep,
             State::Held(HeldReason::CircuitOpen | HeldReason::CredentialsRefused) => self.not_before,
             State::Held(HeldReason::Settling) => self.settling(row),
@@ -157,7 +153,10 @@ pub(crate) use shown_columns;
 
 /// The newest delivery of an observation in one line, as it is shown.
 pub(crate) async fn brief(
-    tx: &mut Tx, lens: &Lens, tenant: &TenantId, observation: ObservationId,
+    tx: &mut Tx,
+    lens: &Lens,
+    tenant: &TenantId,
+    observation: ObservationId,
 ) -> Result<Option<model::observation::DeliveryBrief>> {
     let sql = Sql::from(concat!(
         "SELECT ",

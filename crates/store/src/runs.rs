@@ -142,7 +142,8 @@ impl Tenant {
                     let sql = "SELECT kind, state, sealed_input, sealed_result, lease_until, created_at, finished_at FROM runs \
                                WHERE tenant_id = $1 AND id = $2";
                     let Some(row) = tx.row(sql, args![&tenant, id]).await? else { return Ok(None) };
-                    let open = |column, sealed: Option<Vec<u8>>| sealed.map(|sealed| key.open_text("runs", column, id, &sealed)).transpose();
+                    let open =
+                        |column, sealed: Option<Vec<u8>>| sealed.map(|sealed| key.open_text("runs", column, id, &sealed)).transpose();
                     let run = Run {
                         id,
                         kind: RunKind::parse(&row.text("kind")?)?,

@@ -46,11 +46,16 @@ impl KeyRing {
         for (at, part) in text.split(',').map(str::trim).enumerate() {
             let nth = at + 1;
             let bytes = Zeroizing::new(
-                STANDARD.decode(part).map_err(|_| format!("Key {nth} of PONTE_ENCRYPTION_KEY is not base64. Make one with: openssl rand -base64 32"))?,
+                STANDARD
+                    .decode(part)
+                    .map_err(|_| format!("Key {nth} of PONTE_ENCRYPTION_KEY is not base64. Make one with: openssl rand -base64 32"))?,
             );
             let mut key = Zeroizing::new([0; KEY]);
             if bytes.len() != KEY {
-                return Err(format!("Key {nth} of PONTE_ENCRYPTION_KEY has {} bytes; it needs 32. Make one with: openssl rand -base64 32", bytes.len()));
+                return Err(format!(
+                    "Key {nth} of PONTE_ENCRYPTION_KEY has {} bytes; it needs 32. Make one with: openssl rand -base64 32",
+                    bytes.len()
+                ));
             }
             key.copy_from_slice(&bytes);
             if key.iter().all(|byte| *byte == key[0]) {
@@ -106,7 +111,9 @@ impl Keys {
             .read(|tx| {
                 Box::pin(async move {
                     let rows = tx.rows("SELECT tenant_id, key_id, data_key FROM tenants ORDER BY tenant_id", args![]).await?;
-                    rows.iter().map(|row| Ok((row.text("tenant_id")?, row.text("key_id")?, row.bytes("data_key")?))).collect::<Result<Vec<_>>>()
+                    rows.iter()
+                        .map(|row| Ok((row.text("tenant_id")?, row.text("key_id")?, row.bytes("data_key")?)))
+                        .collect::<Result<Vec<_>>>()
                 })
             })
             .await?;
@@ -201,7 +208,13 @@ impl DataKey {
     }
 
     /// Opens it again.
-    pub(crate) fn open(&self, table: &'static str, column: &'static str, row: impl fmt::Display, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn open(
+        &self,
+        table: &'static str,
+        column: &'static str,
+        row: impl fmt::Display,
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>> {
         open(&self.key, sealed, &self.place(table, column, &row))
     }
 
@@ -216,14 +229,24 @@ impl DataKey {
     }
 
     /// Seals what serde can write.
-    pub(crate) fn seal_json<T: Serialize>(&self, table: &'static str, column: &'static str, row: impl fmt::Display, value: &T) -> Result<Vec<u8>> {
+    pub(crate) fn seal_json<T: Serialize>(
+        &self,
+        table: &'static str,
+        column: &'static str,
+        row: impl fmt::Display,
+        value: &T,
+    ) -> Result<Vec<u8>> {
         let plain = Zeroizing::new(serde_json::to_vec(value).map_err(|_| Error::Corrupt(table))?);
         self.seal(table, column, row, &plain)
     }
 
     /// Opens what serde wrote.
     pub(crate) fn open_json<T: DeserializeOwned>(
-        &self, table: &'static str, column: &'static str, row: impl fmt::Display, sealed: &[u8],
+        &self,
+        table: &'static str,
+        column: &'static str,
+        row: impl fmt::Display,
+        sealed: &[u8],
     ) -> Result<T> {
         serde_json::from_slice(&self.open(table, column, row, sealed)?).map_err(|_| Error::Corrupt(table))
     }
@@ -272,7 +295,8 @@ fn place(tenant: &str, table: &str, column: &str, row: &str) -> Vec<u8> {
 
 fn seal(key: &[u8; KEY], plain: &[u8], place: &[u8]) -> Result<Vec<u8>> {
     let nonce = random::<NONCE>()?;
-    let sealed = XChaCha20Poly1305::new(key.into()).encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: place }).map_err(|_| Error::Sealed)?;
+    let sealed =
+        XChaCha20Poly1305::new(key.into()).encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: place }).map_err(|_| Error::Sealed)?;
     let mut whole = Vec::with_capacity(1 + NONCE + sealed.len());
     whole.push(FORMAT);
     whole.extend_from_slice(&nonce);

@@ -14,9 +14,11 @@ pub(crate) const SHARDS: i64 = 8;
 
 /// The lane of a patient: the same on every node and for ever (FNV-1a of the id's bytes).
 pub(crate) fn shard_of(patient: PatientId) -> i64 {
-    let hash = patient.0.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = patient
+        .0
+        .as_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
     i64::try_from((hash ^ (hash >> 32)) % SHARDS.unsigned_abs()).unwrap_or(0)
 }
 
@@ -60,7 +62,13 @@ pub(crate) struct Intended {
 /// the Patient that exists already (same generation and version) is not written twice: its id is given back.
 /// The stream is touched.
 pub(crate) async fn enqueue(
-    tx: &mut Tx, rng: &dyn Rng, tenant: &TenantId, now: Timestamp, standing: Standing, patient: PatientId, intended: &[Intended],
+    tx: &mut Tx,
+    rng: &dyn Rng,
+    tenant: &TenantId,
+    now: Timestamp,
+    standing: Standing,
+    patient: PatientId,
+    intended: &[Intended],
 ) -> Result<Vec<DeliveryId>> {
     let shard = shard_of(patient);
     let wanted = i64::try_from(intended.len()).unwrap_or(0);
@@ -123,7 +131,13 @@ pub(crate) async fn enqueue(
 /// Moves a delivery from one state to another, with its due time, and keeps counters and the stream's open count in step.
 /// `false`, and nothing written, if it was not in `from`. The caller touches the stream when it is done with the patient.
 pub(crate) async fn move_state(
-    tx: &mut Tx, tenant: &TenantId, now: Timestamp, delivery: DeliveryId, from: State, to: State, due_at: Option<Timestamp>,
+    tx: &mut Tx,
+    tenant: &TenantId,
+    now: Timestamp,
+    delivery: DeliveryId,
+    from: State,
+    to: State,
+    due_at: Option<Timestamp>,
 ) -> Result<bool> {
     let reason = |state| match state {
         State::Held(reason) => Some(reason.word()),
@@ -172,9 +186,7 @@ pub(crate) async fn count(tx: &mut Tx, tenant: &TenantId, shard: i64, state: &st
 /// Locks a patient's stream until the end of the transaction; whoever changes deliveries of several patients locks their
 /// streams first, by patient id. `false`: it has none.
 pub(crate) async fn lock_stream(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Result<bool> {
-    let row = tx
-        .row(locking!("SELECT shard FROM streams WHERE tenant_id = $1 AND patient_id = $2"), args![tenant, patient])
-        .await?;
+    let row = tx.row(locking!("SELECT shard FROM streams WHERE tenant_id = $1 AND patient_id = $2"), args![tenant, patient]).await?;
     Ok(row.is_some())
 }
 
@@ -184,21 +196,14 @@ pub(crate) async fn lock_stream(tx: &mut Tx, tenant: &TenantId, patient: Patient
 /// and none at all while the patient is blocked, its own Patient is held before it, or one of its rows is unsettled.
 /// A lane must never be due for a patient that cannot move, or it is claimed in a circle.
 pub(crate) async fn touch_stream(tx: &mut Tx, tenant: &TenantId, patient: PatientId, now: Timestamp) -> Result<()> {
-    let Some(stream) = tx
-        .row(locking!("SELECT shard, blocked FROM streams WHERE tenant_id = $1 AND patient_id = $2"), args![tenant, patient])
-        .await?
+    let Some(stream) =
+        tx.row(locking!("SELECT shard, blocked FROM streams WHERE tenant_id = $1 AND patient_id = $2"), args![tenant, patient]).await?
     else {
         return Ok(());
     };
-    let moves = tx
-        .row(MOVES, args![tenant, patient])
-        .await?
-        .ok_or(Error::Corrupt("streams"))?;
-    let write = if stream.text_opt("blocked")?.is_some() || moves.int("unsettled")? > 0 {
-        None
-    } else {
-        next_write(tx, tenant, patient).await?
-    };
+    let moves = tx.row(MOVES, args![tenant, patient]).await?.ok_or(Error::Corrupt("streams"))?;
+    let write =
+        if stream.text_opt("blocked")?.is_some() || moves.int("unsettled")? > 0 { None } else { next_write(tx, tenant, patient).await? };
     let head_due = [moves.int_opt("asks")?, moves.int_opt("audits")?, write].into_iter().flatten().min();
     let fresh_at = tx
         .row(
@@ -248,7 +253,12 @@ pub(crate) async fn wake_lane(tx: &mut Tx, tenant: &TenantId, shard: i64, at: Ti
 /// Applies an event that concerns all deliveries of a resource ([`Event::NewerAccepted`], [`Event::Withdrawn`]) to those
 /// below `below_version`, by `delivery::next`; says how many moved. The caller touches the stream.
 pub(crate) async fn apply_to_resource(
-    tx: &mut Tx, tenant: &TenantId, now: Timestamp, resource: ResourceKey, below_version: i64, event: &Event,
+    tx: &mut Tx,
+    tenant: &TenantId,
+    now: Timestamp,
+    resource: ResourceKey,
+    below_version: i64,
+    event: &Event,
 ) -> Result<u32> {
     let rows = tx.rows(Sql::from(of_resource(resource)), args![tenant, resource.uuid(), below_version]).await?;
     let mut moved = 0;
@@ -347,7 +357,8 @@ async fn next_write(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Resul
 
 /// Takes `n` numbers of the patient's sequence, locking its stream; makes stream and lane where they are new.
 async fn take_sequence(tx: &mut Tx, tenant: &TenantId, patient: PatientId, shard: i64, n: i64) -> Result<i64> {
-    const TAKE: &str = "UPDATE streams SET next_seq = next_seq + $3 WHERE tenant_id = $1 AND patient_id = $2 RETURNING next_seq - $3 AS first";
+    const TAKE: &str =
+        "UPDATE streams SET next_seq = next_seq + $3 WHERE tenant_id = $1 AND patient_id = $2 RETURNING next_seq - $3 AS first";
     if let Some(row) = tx.row(TAKE, args![tenant, patient, n]).await? {
         return row.int("first");
     }

@@ -49,9 +49,17 @@ impl Tenant {
                         AND d.patient_id = s.patient_id WHERE s.tenant_id = $1 AND s.blocked IS NOT NULL \
                         AND d.state IN ('pending', 'retry_scheduled') GROUP BY d.state";
                     let waiting = if lens.connection.is_some() {
-                        counts.iter().filter(|(word, _)| matches!(*word, "pending" | "retry_scheduled")).map(|(word, n)| ((*word).to_owned(), *n)).collect()
+                        counts
+                            .iter()
+                            .filter(|(word, _)| matches!(*word, "pending" | "retry_scheduled"))
+                            .map(|(word, n)| ((*word).to_owned(), *n))
+                            .collect()
                     } else {
-                        tx.rows(blocked, args![&tenant]).await?.iter().map(|row| Ok((row.text("state")?, row.int("n")?))).collect::<Result<Vec<_>>>()?
+                        tx.rows(blocked, args![&tenant])
+                            .await?
+                            .iter()
+                            .map(|row| Ok((row.text("state")?, row.int("n")?)))
+                            .collect::<Result<Vec<_>>>()?
                     };
                     for (word, n) in waiting {
                         add(&mut counts, &word, -n);

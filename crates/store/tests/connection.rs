@@ -9,8 +9,8 @@ use house::{KEY, NOW, OTHER_KEY, built, observation, open, patient, person, read
 use model::{AuthConfig, Class, EhrId, LinkState, MeansPlan, Proof};
 use secrecy::ExposeSecret;
 use serde_json::json;
-use store::config::ConnectionFailed;
 use store::Error;
+use store::config::ConnectionFailed;
 
 const EHR: &str = "https://ehr.example/fhir";
 
@@ -58,7 +58,10 @@ async fn of_two_changes_over_the_same_revision_one_is_told_to_read_again() {
         let kept = built(json!({"maxRetries": 9}), Some(&stored.connection));
         let later = NOW.plus_ms(7);
         let changed = tenant.put_connection(later, &kept, Some(1), "ana").await.unwrap().unwrap();
-        assert_eq!((changed.revision, changed.connection.retry.max_retries, changed.secret_updated_at, changed.updated_at), (2, 9, NOW, later));
+        assert_eq!(
+            (changed.revision, changed.connection.retry.max_retries, changed.secret_updated_at, changed.updated_at),
+            (2, 9, NOW, later)
+        );
         assert!(tenant.put_connection(NOW, &kept, Some(1), "ana").await.unwrap().is_none());
         assert!(tenant.put_connection(NOW, &kept, None, "ana").await.unwrap().is_none());
         let read = tenant.connection().await.unwrap().unwrap();
@@ -116,7 +119,10 @@ async fn a_circuit_opens_lets_one_probe_through_and_closes() {
         };
         tenant.connection_failed(NOW, &failed).await.unwrap();
         let runtime = tenant.runtime().await.unwrap();
-        assert_eq!((runtime.failures, runtime.circuit_open, runtime.down_since, runtime.last_class), (4, true, Some(NOW), Some(Class::Unreachable)));
+        assert_eq!(
+            (runtime.failures, runtime.circuit_open, runtime.down_since, runtime.last_class),
+            (4, true, Some(NOW), Some(Class::Unreachable))
+        );
         assert_eq!(tenant.connection().await.unwrap().unwrap().last_error.as_deref(), Some("The EHR does not answer."));
         assert!(!tenant.take_probe(NOW.plus_ms(999), NOW.plus_ms(9000)).await.unwrap(), "not before its time");
         let probes = join_all((0..8).map(|_| tenant.take_probe(NOW.plus_ms(1000), NOW.plus_ms(9000)))).await;

@@ -16,9 +16,10 @@ fn url(file: &Path) -> String {
 
 /// Copies the database as a backup does: a whole file, its WAL written back into it first.
 async fn back_up(from: &Path, to: &Path) {
-    let mut conn = sqlx::ConnectOptions::connect(&std::str::FromStr::from_str(&url(from)).map(|o: sqlx::sqlite::SqliteConnectOptions| o).unwrap())
-        .await
-        .unwrap();
+    let mut conn =
+        sqlx::ConnectOptions::connect(&std::str::FromStr::from_str(&url(from)).map(|o: sqlx::sqlite::SqliteConnectOptions| o).unwrap())
+            .await
+            .unwrap();
     sqlx::query("VACUUM INTO $1").bind(to.display().to_string()).execute(&mut conn).await.unwrap();
 }
 
@@ -113,7 +114,9 @@ async fn after_a_restore_what_was_open_is_asked_about_and_what_a_person_holds_st
         tenant.link_by_person(NOW, id, Some(EhrId::new("e").unwrap()), "ana").await.unwrap().unwrap();
         let open = observation(&tenant, reading(id, "72514-3", "3")).await;
         let misused = vec![(reading(id, "8310-5", "4"), Some(HeldReason::CodeMisused))];
-        let store::idempotency::Once::Done(held) = tenant.create_observations(NOW, misused, None).await.unwrap() else { panic!("not done") };
+        let store::idempotency::Once::Done(held) = tenant.create_observations(NOW, misused, None).await.unwrap() else {
+            panic!("not done")
+        };
         let store::Accepted::Stored(held) = &held[0] else { panic!("not stored") };
         store.adopt(NOW, Adopt::Restored, 60_000).await.unwrap();
         let state = async |id| tenant.observation(NOW, id).await.unwrap().unwrap().delivery.map(|d| d.state);

@@ -55,13 +55,11 @@ async fn what_is_accepted_waits_for_its_connection_and_goes_as_the_connection_sa
         let stored = tenant.put_connection(NOW, &hourly, None, "ana").await.unwrap().unwrap();
         let read = tenant.observation(NOW, made.id).await.unwrap().unwrap();
         assert_eq!(state(&read), Some(State::Held(HeldReason::NextSweep)));
-        let stored = tenant.put_connection(NOW, &realtime("https://ehr.example/fhir"), Some(stored.revision), "ana").await.unwrap().unwrap();
+        let stored =
+            tenant.put_connection(NOW, &realtime("https://ehr.example/fhir"), Some(stored.revision), "ana").await.unwrap().unwrap();
         let read = tenant.observation(NOW, made.id).await.unwrap().unwrap();
         assert_eq!(state(&read), Some(State::Pending), "a newly realtime connection makes due what waits");
-        let held = tenant
-            .create_observations(NOW, vec![(reading(id, PAIN, "2"), Some(HeldReason::CodeMisused))], None)
-            .await
-            .unwrap();
+        let held = tenant.create_observations(NOW, vec![(reading(id, PAIN, "2"), Some(HeldReason::CodeMisused))], None).await.unwrap();
         let Once::Done(held) = held else { panic!("not done") };
         let Accepted::Stored(held) = &held[0] else { panic!("not stored") };
         assert_eq!(state(held), Some(State::Held(HeldReason::CodeMisused)));
@@ -81,7 +79,8 @@ async fn what_is_accepted_waits_for_its_connection_and_goes_as_the_connection_sa
 async fn a_batch_keeps_its_order_and_its_good_ones_beside_the_bad() {
     for (_database, store) in stores().await {
         let (tenant, other) = (tenant(&store, "a"), tenant(&store, "b"));
-        let (one, two, foreign) = (patient(&tenant, person("A")).await, patient(&tenant, person("B")).await, patient(&other, person("C")).await);
+        let (one, two, foreign) =
+            (patient(&tenant, person("A")).await, patient(&tenant, person("B")).await, patient(&other, person("C")).await);
         let drafts: Vec<_> = [one, foreign, two, one, PatientId(uuid::Uuid::nil()), two]
             .into_iter()
             .enumerate()

@@ -7,9 +7,9 @@ use ponte_store as store;
 use futures::future::join_all;
 use house::{NOW, observation, patient, person, reading, realtime, stores, tenant, unlinked, with_cns, with_cpf};
 use model::{Cns, Cpf, EhrId, HeldReason, LinkState, PatientDraft, State};
+use store::PageRequest;
 use store::idempotency::{Key, Once};
 use store::patients::{NewPatient, PatientKey, PatientRefused};
-use store::PageRequest;
 
 const CPF: &str = "52998224725";
 const CNS: &str = "700500572752652";
@@ -167,7 +167,8 @@ async fn a_persons_word_holds_and_frees_what_waits_for_the_patient() {
         assert_eq!((linked.link.state, linked.link.ehr_id.as_ref().map(EhrId::as_str)), (LinkState::Linked, Some("e-9")));
         let seen = tenant.observation(NOW, waiting.id).await.unwrap().unwrap();
         assert_eq!(state(&seen), Some(State::Pending), "the Patient's own create is not needed any more");
-        let actions: Vec<_> = tenant.audit(&PageRequest { limit: 10, before: None }).await.unwrap().items.into_iter().map(|e| e.action).collect();
+        let actions: Vec<_> =
+            tenant.audit(&PageRequest { limit: 10, before: None }).await.unwrap().items.into_iter().map(|e| e.action).collect();
         for action in ["config_changed", "link_set", "link_removed"] {
             assert!(actions.iter().any(|a| a == action), "{actions:?}");
         }

@@ -10,8 +10,18 @@ use store::idempotency::{Key, Once};
 use store::patients::NewPatient;
 
 const MARKERS: [&str; 12] = [
-    "Marcadora", "1931-07-19", "91234-5678", "maria@marker.example", "52998224725", "700500572752652", "EXT-marker-1", "geheim",
-    "ponte-user", "31415926", "Texto livre", "idem-marker",
+    "Marcadora",
+    "1931-07-19",
+    "91234-5678",
+    "maria@marker.example",
+    "52998224725",
+    "700500572752652",
+    "EXT-marker-1",
+    "geheim",
+    "ponte-user",
+    "31415926",
+    "Texto livre",
+    "idem-marker",
 ];
 
 #[tokio::test]
@@ -19,8 +29,7 @@ async fn no_marker_is_in_any_file_or_row() {
     for (database, store) in stores().await {
         let tenant = tenant(&store, "a");
         let mut config = realtime("https://ehr.example/fhir");
-        config.connection.auth =
-            model::AuthConfig::Basic { username: "ponte-user".to_owned(), password: "geheim".to_owned().into() };
+        config.connection.auth = model::AuthConfig::Basic { username: "ponte-user".to_owned(), password: "geheim".to_owned().into() };
         let stored = tenant.put_connection(NOW, &config, None, "ana").await.unwrap().unwrap();
         tenant.put_connection(NOW, &config, Some(stored.revision), "ana").await.unwrap().unwrap();
         let draft = PatientDraft {

@@ -10,6 +10,10 @@ use store::config::ConnectionFailed;
 
 /// No probe is further away than this, ms.
 const LONGEST_PROBE_MS: i64 = 300_000;
+/// The first probe after credentials were refused, ms; a change of the configuration lets everything go on at once.
+const FIRST_CREDENTIALS_PROBE_MS: i64 = 60_000;
+/// No probe of refused credentials is further away than this, ms.
+const LONGEST_CREDENTIALS_PROBE_MS: i64 = 3_600_000;
 
 /// What a failure makes of the connection.
 pub(crate) fn failed(
@@ -23,8 +27,12 @@ pub(crate) fn failed(
     // 429 leaves the retry budget untouched.
     let limited = class == Class::RateLimited;
     let failures = if limited { runtime.failures } else { runtime.failures.saturating_add(1) };
-    let circuit_open = !limited && (runtime.circuit_open || round_used_up(retry, failures));
-    let wait = if circuit_open {
+    let auth_refused = matches!(class, Class::AuthToken | Class::AuthDenied);
+    // Wrong credentials tried again and again get an account locked: no round, probes far apart.
+    let circuit_open = !limited && !auth_refused && (runtime.circuit_open || round_used_up(retry, failures));
+    let wait = if auth_refused {
+        FIRST_CREDENTIALS_PROBE_MS.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(LONGEST_CREDENTIALS_PROBE_MS)
+    } else if circuit_open {
         let beyond = failures.saturating_sub(retry.max_retries).min(30);
         let grown = retry.max_delay_ms.min(LONGEST_PROBE_MS).saturating_mul(1 << beyond.saturating_sub(1).min(8)).min(LONGEST_PROBE_MS);
         grown.max(delay_ms(retry, failures.min(retry.max_retries.max(1)), jitter, retry_after_ms))
@@ -36,7 +44,7 @@ pub(crate) fn failed(
         failures,
         not_before: now.plus_ms(wait),
         circuit_open,
-        auth_refused: matches!(class, Class::AuthToken | Class::AuthDenied),
+        auth_refused,
         down: !limited,
         sentence: sentence(class).to_owned(),
     }

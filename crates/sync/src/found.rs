@@ -1,13 +1,13 @@
 //! What a resource at the EHR says of our effect: ours or not, and which version of ours (PRODUCT, effect ledger, rules 3 and 12).
 
+use fhir::compare::Kind;
 use fhir::identifier::{PATIENT_SYSTEM, carries, version_mark};
 use fhir::mapping::observation::EhrObservation;
+use fhir::mapping::observation::{ToFhir, to_fhir};
 use fhir::mapping::patient::EhrPatient;
 use fhir::resource::Resource;
-use fhir::compare::Kind;
-use fhir::mapping::observation::{ToFhir, to_fhir};
-use model::{ObservationDraft, ResourceKey, Timestamp};
 use model::delivery::Found;
+use model::{ObservationDraft, ResourceKey, Timestamp};
 use serde_json::Value;
 
 /// The identifier under which a resource is ours.
@@ -100,7 +100,13 @@ fn same_content(raw: &str, content: &store::Content) -> bool {
 /// Whether somebody changed one of our versions at the EHR although the mark is still on it: a person who corrects a value
 /// in the EHR leaves the identifiers alone. What an EHR drops, rounds or adds by itself is not taken for a change, but
 /// where a newer version is about to be written over it, whatever was added counts: a `PUT` would destroy it.
-pub(crate) fn changed_by_somebody(raw: &str, version: i64, draft: &ObservationDraft, ours: &OurIdentifier, to_be_overwritten: bool) -> bool {
+pub(crate) fn changed_by_somebody(
+    raw: &str,
+    version: i64,
+    draft: &ObservationDraft,
+    ours: &OurIdentifier,
+    to_be_overwritten: bool,
+) -> bool {
     let Ok(stored) = serde_json::from_str::<Value>(raw.trim_start_matches('\u{feff}')) else { return true };
     let (Ok(observation), Ok(nobody)) = (ours.value.parse(), model::EhrId::new("nobody")) else { return true };
     let with = ToFhir {
@@ -113,7 +119,8 @@ pub(crate) fn changed_by_somebody(raw: &str, version: i64, draft: &ObservationDr
         issued: Timestamp(0),
     };
     let sent = to_fhir(draft, &with);
-    let says = |path: &str| ["status", "code", "effective", "value"].iter().any(|element| path.starts_with(&format!("Observation.{element}")));
+    let says =
+        |path: &str| ["status", "code", "effective", "value"].iter().any(|element| path.starts_with(&format!("Observation.{element}")));
     let differs = fhir::compare::differences(&sent, &stored)
         .iter()
         .any(|one| says(&one.path) && (one.kind == Kind::Differs || (one.kind == Kind::Missing && one.path.matches('.').count() == 1)));

@@ -191,8 +191,10 @@ fn audit(terms: &Terms, row: &WorkRow, next: &Next) -> Option<(Timestamp, u32)> 
             let stage = row.audit_stage;
             AUDIT_AFTER_MS.get(stage as usize).map(|after| (terms.now.plus_ms(*after), stage + 1))
         }
-        // It was uncertain before: somebody may still be frozen with a request in hand.
-        _ if row.own_settle_until.is_some() || row.state == State::Uncertain => Some((terms.now.plus_ms(AUDIT_AFTER_MS[0]), 1)),
+        // It was sent before: somebody may still be frozen with a request in hand.
+        _ if row.sent_before || row.own_settle_until.is_some() || row.state == State::Uncertain => {
+            Some((terms.now.plus_ms(AUDIT_AFTER_MS[0]), 1))
+        }
         _ => None,
     }
 }

@@ -21,7 +21,11 @@ impl Binaries {
         versions.sort();
         folders.extend(versions.into_iter().rev());
         let folder = folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("pg_ctl").is_file())?;
-        let user = if id_of(None)? == 0 { Some(["postgres", "nobody"].into_iter().find(|user| id_of(Some(user)).is_some())?.to_owned()) } else { None };
+        let user = if id_of(None)? == 0 {
+            Some(["postgres", "nobody"].into_iter().find(|user| id_of(Some(user)).is_some())?.to_owned())
+        } else {
+            None
+        };
         Some(Self { folder, user })
     }
 

@@ -14,7 +14,13 @@ pub(super) struct New {
 }
 
 pub(super) async fn put(
-    tx: &mut Tx, ward: &Ward, cache: &Cache, now: Timestamp, new: &New, expected: Option<i64>, actor: &str,
+    tx: &mut Tx,
+    ward: &Ward,
+    cache: &Cache,
+    now: Timestamp,
+    new: &New,
+    expected: Option<i64>,
+    actor: &str,
 ) -> Result<Option<StoredConnection>> {
     let tenant = &ward.tenant;
     // One change at a time, the first one too.

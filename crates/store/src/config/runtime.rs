@@ -34,9 +34,7 @@ pub(super) async fn load(tx: &mut Tx, tenant: &TenantId) -> Result<Runtime> {
 
 /// The plan of this generation, locked; `None` when it is not the present one.
 pub(super) async fn lock_plan(tx: &mut Tx, tenant: &TenantId, generation: i64) -> Result<Option<MeansPlan>> {
-    let row = tx
-        .row(locking!("SELECT plan FROM connections WHERE tenant_id = $1 AND generation = $2"), args![tenant, generation])
-        .await?;
+    let row = tx.row(locking!("SELECT plan FROM connections WHERE tenant_id = $1 AND generation = $2"), args![tenant, generation]).await?;
     row.map(|row| read_plan(&row.text("plan")?)).transpose()
 }
 
@@ -49,16 +47,7 @@ pub(super) async fn failed(tx: &mut Tx, tenant: &TenantId, now: Timestamp, faile
     tx.execute(
         "UPDATE connections SET failures = $2, not_before = $3, circuit_open = $4, auth_refused = $5, last_class = $6, \
          down_since = CASE WHEN $7 THEN COALESCE(down_since, $8) ELSE down_since END, probe_until = NULL WHERE tenant_id = $1",
-        args![
-            tenant,
-            failed.failures,
-            failed.not_before,
-            failed.circuit_open,
-            failed.auth_refused,
-            failed.class.word(),
-            failed.down,
-            now
-        ],
+        args![tenant, failed.failures, failed.not_before, failed.circuit_open, failed.auth_refused, failed.class.word(), failed.down, now],
     )
     .await?;
     tx.execute("UPDATE fhir_integration_configs SET last_error = $2 WHERE tenant_id = $1", args![tenant, &failed.sentence]).await.map(drop)
@@ -83,7 +72,8 @@ pub(super) async fn works(tx: &mut Tx, tenant: &TenantId, now: Timestamp, pushed
         .row(locking!("SELECT failures, circuit_open, auth_refused, down_since FROM connections WHERE tenant_id = $1"), args![tenant])
         .await?;
     let Some(was) = was else { return Ok(()) };
-    let was_down = was.int("failures")? > 0 || was.boolean("circuit_open")? || was.boolean("auth_refused")? || was.ts_opt("down_since")?.is_some();
+    let was_down =
+        was.int("failures")? > 0 || was.boolean("circuit_open")? || was.boolean("auth_refused")? || was.ts_opt("down_since")?.is_some();
     // What the EHR asked for with a 429 holds, whatever else it answers meanwhile.
     tx.execute(
         "UPDATE connections SET failures = 0, circuit_open = false, auth_refused = false, probe_until = NULL, \

@@ -40,7 +40,9 @@ impl Db {
             .read(|tx| {
                 Box::pin(async move {
                     let rows = tx.rows("SELECT version, success, checksum FROM _sqlx_migrations ORDER BY version", args![]).await?;
-                    rows.iter().map(|row| Ok((row.int("version")?, row.boolean("success")?, row.bytes("checksum")?))).collect::<Result<Vec<_>>>()
+                    rows.iter()
+                        .map(|row| Ok((row.int("version")?, row.boolean("success")?, row.bytes("checksum")?)))
+                        .collect::<Result<Vec<_>>>()
                 })
             })
             .await

@@ -20,7 +20,11 @@ async fn note(tx: &mut Tx, name: &str) -> Result<u64> {
 async fn names(db: &Db) -> Vec<String> {
     db.read(|tx| {
         Box::pin(async move {
-            tx.rows("SELECT name FROM schedules ORDER BY name", args![]).await?.iter().map(|row| row.text("name")).collect::<Result<Vec<_>>>()
+            tx.rows("SELECT name FROM schedules ORDER BY name", args![])
+                .await?
+                .iter()
+                .map(|row| row.text("name"))
+                .collect::<Result<Vec<_>>>()
         })
     })
     .await
@@ -152,7 +156,11 @@ async fn two_transactions_that_lock_each_other_both_come_through() {
     assert_eq!((one.unwrap(), other.unwrap()), (1, 1));
     assert_eq!(runs.load(Ordering::SeqCst), 3, "one of them was run again");
     let sum = db
-        .read(|tx| Box::pin(async move { tx.row("SELECT MIN(next_run_at) AS n FROM schedules", args![]).await?.ok_or(Error::Corrupt("x"))?.int("n") }))
+        .read(|tx| {
+            Box::pin(
+                async move { tx.row("SELECT MIN(next_run_at) AS n FROM schedules", args![]).await?.ok_or(Error::Corrupt("x"))?.int("n") },
+            )
+        })
         .await;
     assert_eq!(sum.unwrap(), 2);
 }
@@ -184,8 +192,11 @@ async fn a_database_of_a_newer_binary_is_not_touched() {
     for (_database, db) in databases().await {
         db.write(|tx| {
             Box::pin(async move {
-                tx.execute("UPDATE _sqlx_migrations SET version = version + 1000 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)", args![])
-                    .await
+                tx.execute(
+                    "UPDATE _sqlx_migrations SET version = version + 1000 WHERE version = (SELECT MAX(version) FROM _sqlx_migrations)",
+                    args![],
+                )
+                .await
             })
         })
         .await

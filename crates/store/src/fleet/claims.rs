@@ -42,7 +42,14 @@ pub(super) async fn lane(tx: &mut Tx, inner: &Arc<Inner>, now: Timestamp, owner:
 
 #[allow(clippy::too_many_arguments, reason = "one claim")]
 async fn take_lane(
-    tx: &mut Tx, inner: &Arc<Inner>, tenant: &TenantId, shard: i64, expired: bool, now: Timestamp, owner: &str, until: Timestamp,
+    tx: &mut Tx,
+    inner: &Arc<Inner>,
+    tenant: &TenantId,
+    shard: i64,
+    expired: bool,
+    now: Timestamp,
+    owner: &str,
+    until: Timestamp,
 ) -> Result<Option<Claimed>> {
     // One claim of a tenant at a time, so that its lanes are counted right on all nodes.
     let alone = Sql {
@@ -138,7 +145,12 @@ macro_rules! free_pull {
 
 /// A due pull: one that was asked for or scheduled, or one whose lease ran out.
 pub(super) async fn pull(
-    tx: &mut Tx, inner: &Arc<Inner>, now: Timestamp, owner: &str, until: Timestamp, per_tenant: u32,
+    tx: &mut Tx,
+    inner: &Arc<Inner>,
+    now: Timestamp,
+    owner: &str,
+    until: Timestamp,
+    per_tenant: u32,
 ) -> Result<Option<PullClaim>> {
     let free = Sql { sqlite: free_pull!(), postgres: concat!(free_pull!(), " FOR UPDATE OF p SKIP LOCKED") };
     let Some(found) = tx.row(free, args![now, per_tenant]).await? else { return Ok(None) };

@@ -24,7 +24,10 @@ pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Ve
     lock_patients_of(tx, &lane.tenant, &ids).await?;
     let mut rows = Vec::with_capacity(attempts.len());
     for attempt in &attempts {
-        let raw = Raw::load(tx, &lane.tenant, attempt.delivery).await?.filter(|raw| raw.shard == lane.shard).ok_or(Error::Corrupt("deliveries"))?;
+        let raw = Raw::load(tx, &lane.tenant, attempt.delivery)
+            .await?
+            .filter(|raw| raw.shard == lane.shard)
+            .ok_or(Error::Corrupt("deliveries"))?;
         if attempt.means.is_some() && !may_be_sent(&raw, now) {
             return Ok(Begun::Moved);
         }

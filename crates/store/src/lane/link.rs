@@ -8,7 +8,12 @@ use model::{HeldReason, PatientId, TenantId, Timestamp};
 
 /// Writes the change, unless a person decided otherwise meanwhile.
 pub(crate) async fn change_link(
-    tx: &mut Tx, tenant: &TenantId, key: &DataKey, now: Timestamp, patient: PatientId, change: &LinkChange,
+    tx: &mut Tx,
+    tenant: &TenantId,
+    key: &DataKey,
+    now: Timestamp,
+    patient: PatientId,
+    change: &LinkChange,
 ) -> Result<()> {
     let sql = locking!("SELECT link_by, ehr_patient_id, link_generation FROM patients WHERE tenant_id = $1 AND id = $2");
     let row = tx.row(sql, args![tenant, patient]).await?.ok_or(Error::Corrupt("patients"))?;
@@ -21,10 +26,6 @@ pub(crate) async fn change_link(
     }
     crate::patients::write_link(tx, tenant, key, patient, &change.link).await?;
     let blocked = change.blocked.then(|| change.link.problem.map_or(HeldReason::PatientUnlinked.word(), crate::patients::problem_word));
-    tx.execute(
-        "UPDATE streams SET blocked = $3 WHERE tenant_id = $1 AND patient_id = $2",
-        args![tenant, patient, blocked],
-    )
-    .await?;
+    tx.execute("UPDATE streams SET blocked = $3 WHERE tenant_id = $1 AND patient_id = $2", args![tenant, patient, blocked]).await?;
     standing::touch_stream(tx, tenant, patient, now).await
 }

@@ -9,7 +9,8 @@ use model::delivery::{Action, Event, Facts, next};
 use model::{AttemptId, Class, DeliveryId, EhrId, LateAnswer, ObservationId, State, TenantId, Timestamp};
 
 /// What the tenant is told of a row that has killed the process again and again.
-const KILLED: &str = "Sending this stopped Ponte five times, so it is not sent any more. This is a mistake of Ponte: report it, then replay it.";
+const KILLED: &str =
+    "Sending this stopped Ponte five times, so it is not sent any more. This is a mistake of Ponte: report it, then replay it.";
 
 /// What settling depends on beside the row.
 pub(super) struct Settling<'a> {
@@ -59,11 +60,8 @@ impl<'a> Settling<'a> {
             None => self.keep_patient(tx, &raw, settlement).await?,
         }
         if settlement.state == State::Delivered {
-            tx.execute(
-                "UPDATE patients SET last_sync_at = $3 WHERE tenant_id = $1 AND id = $2",
-                args![self.tenant, raw.patient, self.now],
-            )
-            .await?;
+            tx.execute("UPDATE patients SET last_sync_at = $3 WHERE tenant_id = $1 AND id = $2", args![self.tenant, raw.patient, self.now])
+                .await?;
         }
         supersede_older(tx, self.tenant, self.now, raw.resource()).await
     }
@@ -113,12 +111,9 @@ impl<'a> Settling<'a> {
         }
         let Some(raw) = Raw::load(tx, self.tenant, raw.id).await? else { return Ok(()) };
         let at = raw.resource_settle_until(self.now).map_or(self.now, |until| until.plus_ms(1));
-        tx.execute(
-            "UPDATE deliveries SET audit_at = $3, audit_stage = 0 WHERE tenant_id = $1 AND id = $2",
-            args![self.tenant, raw.id, at],
-        )
-        .await
-        .map(drop)
+        tx.execute("UPDATE deliveries SET audit_at = $3, audit_stage = 0 WHERE tenant_id = $1 AND id = $2", args![self.tenant, raw.id, at])
+            .await
+            .map(drop)
     }
 
     async fn write_standing(&self, tx: &mut Tx, raw: &Raw, settlement: &Settlement, state: State, claims: i64) -> Result<()> {
@@ -201,7 +196,8 @@ impl<'a> Settling<'a> {
         if settlement.ehr_id.is_none() && settlement.ehr_version.is_none() && !settlement.synced {
             return Ok(());
         }
-        let sql = "SELECT ehr_id, ehr_version, ehr_generation, synced_version, synced_at FROM observations WHERE tenant_id = $1 AND id = $2";
+        let sql =
+            "SELECT ehr_id, ehr_version, ehr_generation, synced_version, synced_at FROM observations WHERE tenant_id = $1 AND id = $2";
         let row = tx.row(sql, args![self.tenant, id]).await?.ok_or(Error::Corrupt("observations"))?;
         let present = row.int_opt("ehr_generation")? == Some(self.generation);
         let known = if present { row.int_opt("synced_version")? } else { None };

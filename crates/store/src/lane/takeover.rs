@@ -24,7 +24,11 @@ pub(super) async fn take_over(tx: &mut Tx, lane: &Lane, now: Timestamp, settle_m
         )
         .await?;
     let mut deliveries = opened.iter().map(|row| row.uuid("delivery_id").map(DeliveryId)).collect::<Result<BTreeSet<_>>>()?;
-    let sql = Sql::from(concat!("SELECT ", raw_columns!(), " FROM deliveries d WHERE d.tenant_id = $1 AND d.state = 'in_flight' AND d.shard = $2"));
+    let sql = Sql::from(concat!(
+        "SELECT ",
+        raw_columns!(),
+        " FROM deliveries d WHERE d.tenant_id = $1 AND d.state = 'in_flight' AND d.shard = $2"
+    ));
     for row in tx.rows(sql, args![&lane.tenant, lane.shard]).await? {
         deliveries.insert(Raw::read(&row)?.id);
     }

@@ -66,7 +66,13 @@ pub(super) async fn discard(tx: &mut Tx, tenant: &TenantId, now: Timestamp, id: 
 }
 
 /// Makes the newest delivery of a resource due, or intends a new one where there is none, or only one to another EHR.
-pub(crate) async fn deliver_now(tx: &mut Tx, tenant: &Tenant, now: Timestamp, resource: ResourceKey, due: Due) -> Result<Option<DeliveryId>> {
+pub(crate) async fn deliver_now(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    now: Timestamp,
+    resource: ResourceKey,
+    due: Due,
+) -> Result<Option<DeliveryId>> {
     let Some(known) = known(tx, &tenant.id, resource).await? else {
         return Ok(None);
     };
@@ -198,11 +204,7 @@ async fn begin_round(tx: &mut Tx, tenant: &TenantId, id: DeliveryId, now: Timest
         )
         .await?;
     } else {
-        tx.execute(
-            "UPDATE deliveries SET due_at = $3, round_tries = 0 WHERE tenant_id = $1 AND id = $2",
-            args![tenant, id, now],
-        )
-        .await?;
+        tx.execute("UPDATE deliveries SET due_at = $3, round_tries = 0 WHERE tenant_id = $1 AND id = $2", args![tenant, id, now]).await?;
     }
     Ok(())
 }

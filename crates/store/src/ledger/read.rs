@@ -23,7 +23,8 @@ macro_rules! delivery_columns {
 }
 
 const BY_ID: &str = concat!("SELECT ", delivery_columns!(), " FROM deliveries d WHERE d.tenant_id = $1 AND d.id = $2");
-const ALL: &str = concat!("SELECT ", delivery_columns!(), " FROM deliveries d WHERE d.tenant_id = $1 AND d.id < $2 ORDER BY d.id DESC LIMIT $3");
+const ALL: &str =
+    concat!("SELECT ", delivery_columns!(), " FROM deliveries d WHERE d.tenant_id = $1 AND d.id < $2 ORDER BY d.id DESC LIMIT $3");
 const IN_STATE: &str = concat!(
     "SELECT ",
     delivery_columns!(),
@@ -57,7 +58,12 @@ pub(super) async fn one(tx: &mut Tx, tenant: &TenantId, key: &DataKey, now: Time
 /// Newest first. A derived state cannot be looked for in the database alone, so what is read is read on until the page is full,
 /// or until so much was read that the caller had better ask again.
 pub(super) async fn list(
-    tx: &mut Tx, tenant: &TenantId, key: &DataKey, now: Timestamp, filter: &DeliveryFilter, page: &PageRequest,
+    tx: &mut Tx,
+    tenant: &TenantId,
+    key: &DataKey,
+    now: Timestamp,
+    filter: &DeliveryFilter,
+    page: &PageRequest,
 ) -> Result<Page<Delivery>> {
     let lens = Lens::load(tx, tenant, now).await?;
     let limit = page.size() as usize;
@@ -154,4 +160,3 @@ fn attempt(row: &Row, key: &DataKey) -> Result<Attempt> {
         late,
     })
 }
-

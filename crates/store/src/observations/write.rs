@@ -12,7 +12,13 @@ use std::collections::BTreeMap;
 
 type Drafts = [(ObservationDraft, Option<HeldReason>)];
 
-pub(super) async fn create(tx: &mut Tx, ward: &Ward, now: Timestamp, drafts: &Drafts, idempotency: Option<&Key>) -> Result<Once<Vec<Accepted>>> {
+pub(super) async fn create(
+    tx: &mut Tx,
+    ward: &Ward,
+    now: Timestamp,
+    drafts: &Drafts,
+    idempotency: Option<&Key>,
+) -> Result<Once<Vec<Accepted>>> {
     match look_up(tx, &ward.tenant, &ward.key, idempotency).await? {
         Known::New => {}
         Known::OtherRequest => return Ok(Once::OtherRequest),
@@ -44,7 +50,13 @@ pub(super) async fn create(tx: &mut Tx, ward: &Ward, now: Timestamp, drafts: &Dr
 }
 
 pub(super) async fn update(
-    tx: &mut Tx, ward: &Ward, now: Timestamp, id: ObservationId, version: i64, mut draft: ObservationDraft, hold: Option<HeldReason>,
+    tx: &mut Tx,
+    ward: &Ward,
+    now: Timestamp,
+    id: ObservationId,
+    version: i64,
+    mut draft: ObservationDraft,
+    hold: Option<HeldReason>,
 ) -> Result<Option<Observation>> {
     let Some(found) = lock(tx, ward, id).await? else { return Ok(None) };
     if found.version != version || found.deleted || !found.platform {
@@ -123,7 +135,13 @@ async fn insert(tx: &mut Tx, ward: &Ward, now: Timestamp, id: ObservationId, dra
 }
 
 async fn write_version(
-    tx: &mut Tx, ward: &Ward, now: Timestamp, id: ObservationId, version: i64, draft: &ObservationDraft, deleted: bool,
+    tx: &mut Tx,
+    ward: &Ward,
+    now: Timestamp,
+    id: ObservationId,
+    version: i64,
+    draft: &ObservationDraft,
+    deleted: bool,
 ) -> Result<()> {
     tx.execute(
         "UPDATE observations SET version = $3, code = $4, sealed_draft = $5, deleted = $6, updated_at = $7 WHERE tenant_id = $1 AND id = $2",

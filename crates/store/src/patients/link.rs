@@ -8,11 +8,8 @@ use model::{Link, LinkState, PatientId, TenantId};
 
 /// Writes the whole link, as one of the present generation.
 pub(crate) async fn write_link(tx: &mut Tx, tenant: &TenantId, key: &DataKey, patient: PatientId, link: &Link) -> Result<()> {
-    let candidates = if link.candidates.is_empty() {
-        None
-    } else {
-        Some(key.seal_json("patients", "sealed_candidates", patient, &link.candidates)?)
-    };
+    let candidates =
+        if link.candidates.is_empty() { None } else { Some(key.seal_json("patients", "sealed_candidates", patient, &link.candidates)?) };
     tx.execute(
         "UPDATE patients SET link_state = $3, ehr_patient_id = $4, link_by = $5, link_at = $6, link_problem = $7, sealed_candidates = $8, \
          verified_at = $9, ehr_version = $10, \

@@ -10,7 +10,11 @@ use model::delivery::Event;
 use model::{EhrId, HeldReason, Link, LinkState, Patient, PatientDraft, PatientId, ResourceKey, Timestamp};
 
 pub(super) async fn create(
-    tx: &mut Tx, ward: &Ward, now: Timestamp, new: &NewPatient, idempotency: Option<&Key>,
+    tx: &mut Tx,
+    ward: &Ward,
+    now: Timestamp,
+    new: &NewPatient,
+    idempotency: Option<&Key>,
 ) -> Result<Result<Once<Patient>, PatientRefused>> {
     let standing = standing::standing(tx, &ward.tenant).await?;
     match look_up(tx, &ward.tenant, &ward.key, idempotency).await? {
@@ -51,7 +55,12 @@ pub(super) async fn create(
 }
 
 pub(super) async fn update(
-    tx: &mut Tx, ward: &Ward, now: Timestamp, id: PatientId, version: i64, draft: &PatientDraft,
+    tx: &mut Tx,
+    ward: &Ward,
+    now: Timestamp,
+    id: PatientId,
+    version: i64,
+    draft: &PatientDraft,
 ) -> Result<Result<Patient, PatientRefused>> {
     let standing = standing::standing(tx, &ward.tenant).await?;
     if !lock(tx, ward, id).await? {
@@ -97,7 +106,12 @@ pub(super) async fn update(
 }
 
 pub(super) async fn link_by_person(
-    tx: &mut Tx, ward: &Ward, now: Timestamp, id: PatientId, ehr_id: Option<&EhrId>, actor: &str,
+    tx: &mut Tx,
+    ward: &Ward,
+    now: Timestamp,
+    id: PatientId,
+    ehr_id: Option<&EhrId>,
+    actor: &str,
 ) -> Result<Result<Patient, PatientRefused>> {
     let standing = standing::standing(tx, &ward.tenant).await?;
     if !lock(tx, ward, id).await? {

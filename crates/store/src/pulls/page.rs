@@ -8,7 +8,12 @@ use crate::{PulledObservation, PulledResult, Result, standing};
 use model::{EhrId, ObservationDraft, ObservationId, Timestamp, Value};
 
 pub(super) async fn store(
-    tx: &mut Tx, claim: &PullClaim, key: &DataKey, fence: &Fence, now: Timestamp, rows: Vec<PulledObservation>,
+    tx: &mut Tx,
+    claim: &PullClaim,
+    key: &DataKey,
+    fence: &Fence,
+    now: Timestamp,
+    rows: Vec<PulledObservation>,
 ) -> Result<Vec<PulledResult>> {
     let page = Page { claim, key, fence, now };
     let mut results = Vec::with_capacity(rows.len());
@@ -117,7 +122,11 @@ impl Page<'_> {
             return Ok(PulledResult::Unchanged);
         }
         // Somebody changed it there. What we sent stays among the versions; what is shown is what the chart says.
-        let draft = ObservationDraft { message_id: known.draft.message_id.clone(), external_id: known.draft.external_id.clone(), ..row.draft.clone() };
+        let draft = ObservationDraft {
+            message_id: known.draft.message_id.clone(),
+            external_id: known.draft.external_id.clone(),
+            ..row.draft.clone()
+        };
         self.write(tx, known.id, known.version, &draft, row).await?;
         Ok(PulledResult::Updated)
     }

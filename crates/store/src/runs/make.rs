@@ -37,7 +37,14 @@ pub(super) async fn sync_all(tenant: &Tenant, now: Timestamp, actor: &str) -> Re
 }
 
 /// One chunk of what is unsynced; the last observation of it, or `None` at the end.
-async fn sync_chunk(tx: &mut Tx, tenant: &Tenant, now: Timestamp, run: RunId, after: &str, of_older_generation: bool) -> Result<Option<String>> {
+async fn sync_chunk(
+    tx: &mut Tx,
+    tenant: &Tenant,
+    now: Timestamp,
+    run: RunId,
+    after: &str,
+    of_older_generation: bool,
+) -> Result<Option<String>> {
     let unsynced = "SELECT id, patient_id FROM observations WHERE tenant_id = $1 AND id > $2 AND source = 'platform' \
         AND (synced_version IS NULL OR synced_version <> version) ORDER BY id LIMIT $3";
     let elsewhere = "SELECT o.id, o.patient_id FROM observations o JOIN connections r ON r.tenant_id = o.tenant_id \

@@ -144,7 +144,9 @@ fn a_patients_lane_is_the_same_for_ever_and_all_lanes_are_used() {
 #[tokio::test]
 async fn sequence_is_the_order_of_acceptance_and_counters_follow() {
     for (_database, tenant, patient) in wards().await {
-        let ids = intend(&tenant, NOW, patient, vec![fresh(1, 1), fresh(2, 1), Intended { hold: Some(HeldReason::CodeMisused), ..fresh(3, 1) }]).await;
+        let ids =
+            intend(&tenant, NOW, patient, vec![fresh(1, 1), fresh(2, 1), Intended { hold: Some(HeldReason::CodeMisused), ..fresh(3, 1) }])
+                .await;
         assert_eq!(stream(&tenant, patient).await, (Some(0), 3));
         assert_eq!(counters(&tenant).await, [("held".to_owned(), 1), ("pending".to_owned(), 2)]);
         assert!(go(&tenant, patient, ids[0], State::Pending, State::Delivered, None).await);
@@ -182,8 +184,13 @@ async fn a_lane_is_due_only_when_something_of_a_patient_can_move() {
         go(&tenant, patient, ids[1], State::Pending, State::Delivered, None).await;
         intend(&tenant, NOW, patient, vec![fresh(1, 2)]).await;
         assert_eq!(stream(&tenant, patient).await.0, None, "a newer version waits behind the held one");
-        execute(&tenant, "UPDATE deliveries SET audit_at = $2 WHERE tenant_id = $1 AND state = 'delivered'", args![&tenant.id, NOW.plus_ms(90)], patient)
-            .await;
+        execute(
+            &tenant,
+            "UPDATE deliveries SET audit_at = $2 WHERE tenant_id = $1 AND state = 'delivered'",
+            args![&tenant.id, NOW.plus_ms(90)],
+            patient,
+        )
+        .await;
         assert_eq!(stream(&tenant, patient).await.0, Some(90), "an audit is due by itself");
     }
 }
@@ -251,8 +258,15 @@ async fn concurrent_acceptance_gives_every_row_its_own_place_in_the_patients_ord
 async fn a_newer_version_supersedes_only_what_cannot_have_been_applied() {
     for (_database, tenant, patient) in wards().await {
         let ids = intend(&tenant, NOW, patient, vec![fresh(1, 1), fresh(1, 2), fresh(1, 3), fresh(1, 4)]).await;
-        execute(&tenant, "UPDATE deliveries SET sent_before = true WHERE tenant_id = $1 AND version IN (2, 3)", args![&tenant.id], patient).await;
-        execute(&tenant, "UPDATE deliveries SET proven_not_applied = true WHERE tenant_id = $1 AND version = 3", args![&tenant.id], patient).await;
+        execute(&tenant, "UPDATE deliveries SET sent_before = true WHERE tenant_id = $1 AND version IN (2, 3)", args![&tenant.id], patient)
+            .await;
+        execute(
+            &tenant,
+            "UPDATE deliveries SET proven_not_applied = true WHERE tenant_id = $1 AND version = 3",
+            args![&tenant.id],
+            patient,
+        )
+        .await;
         go(&tenant, patient, ids[1], State::Pending, State::Uncertain, Some(NOW.0)).await;
         let id = tenant.id.clone();
         let moved = tenant

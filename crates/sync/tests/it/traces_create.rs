@@ -65,8 +65,8 @@ async fn trace_06_a_search_that_lags_behind_doubles_nothing() {
     for options in creates() {
         on_each(options, async |w| {
             let patient = w.known_patient().await;
-            w.late_commit_after(25 * SECOND);
-            w.ward.sandbox.change_settings(|s| s.search_lag_ms = 30_000);
+            w.late_commit_after(SECOND / 2);
+            w.ward.sandbox.change_settings(|s| s.search_lag_ms = 50_000);
             let pain = w.observe(patient, "3").await;
             w.faults(sandbox::FaultPlan::none().always(Fault::SearchLag).script(crate::world::script(1, Fault::LateCommit, "POST", pain)));
             w.settle_down().await;
@@ -152,7 +152,7 @@ async fn trace_11_a_worker_that_lost_its_lease_cannot_say_that_nothing_was_appli
             let second = w.second_node().await;
             w.late_commit_after(30 * SECOND);
             w.next(1, Fault::LateCommit, "POST", pain);
-            w.work_on(&second).await;
+            w.go_on(&[&second], 5 * SECOND).await;
             assert_eq!(w.ehr().shown(Fault::LateCommit), 1, "the next owner did not create");
             assert_eq!(w.delivery(pain).await.state, State::Uncertain);
             frozen.wake();

@@ -10,6 +10,5 @@ mod idempotency;
 mod ledger;
 mod observations;
 mod patients;
-mod secrets;
 mod sync;
 mod worker;

@@ -102,7 +102,11 @@ async fn markers_are_in_no_log_and_in_no_error() {
         admin.get("/fhir/dead-letters").await.is(200);
     }
     let logged = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
-    assert!(logged.contains("answered") && logged.contains("/api/v1/patients/{id}"), "{}", logged.lines().filter(|l| l.contains("answered")).take(3).collect::<String>());
+    assert!(
+        logged.contains("answered") && logged.contains("/api/v1/patients/{id}"),
+        "{}",
+        logged.lines().filter(|l| l.contains("answered")).take(3).collect::<String>()
+    );
     for marker in MARKERS {
         let line = logged.lines().find(|line| line.contains(marker));
         assert!(line.is_none(), "{marker} in {line:?}");

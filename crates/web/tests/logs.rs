@@ -1,0 +1,9 @@
+//! What is logged, in a process of its own: a subscriber of one thread and the loggers of others would get in each other's way.
+#![allow(dead_code, reason = "the house and its worker are shared with the other tests of the API")]
+
+#[path = "api/house.rs"]
+mod house;
+#[path = "api/secrets.rs"]
+mod secrets;
+#[path = "api/worker.rs"]
+mod worker;
