@@ -37,7 +37,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Everything at once, no set-up: the service, a sandbox EHR, a tenant with synthetic patients, live observations and some faults
-    Demo(demo::Demo),
+    Demo(Box<demo::Demo>),
     /// The service: API, workers, schedules
     Serve(Box<serve::Serve>),
     /// The sandbox EHR alone: a FHIR R4 server in memory that can show faults

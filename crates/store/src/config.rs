@@ -191,7 +191,10 @@ impl Tenant {
 
 /// Connections whose secrets were opened, by tenant: the config row, its revision, the settings.
 #[derive(Default)]
-pub(crate) struct Cache(RwLock<HashMap<TenantId, (uuid::Uuid, i64, Arc<Connection>)>>);
+pub(crate) struct Cache(RwLock<HashMap<TenantId, Opened>>);
+
+/// Config row, revision, settings.
+type Opened = (uuid::Uuid, i64, Arc<Connection>);
 
 impl Cache {
     fn get(&self, tenant: &TenantId, id: uuid::Uuid, revision: i64) -> Option<Arc<Connection>> {

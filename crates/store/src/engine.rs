@@ -34,7 +34,7 @@ pub(crate) struct Db {
 }
 
 enum Engine {
-    Sqlite { readers: sqlx::SqlitePool, writer: Writer, options: SqliteConnectOptions },
+    Sqlite { readers: sqlx::SqlitePool, writer: Writer, options: Box<SqliteConnectOptions> },
     Postgres { pool: sqlx::PgPool },
 }
 
@@ -112,7 +112,7 @@ impl Db {
             .busy_timeout(Duration::from_secs(5));
         let writer = Writer::open(options.clone()).await?;
         let readers = SqlitePoolOptions::new().max_connections(8).connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        Ok(Self { engine: Engine::Sqlite { readers, writer, options }, bell, ear: None })
+        Ok(Self { engine: Engine::Sqlite { readers, writer, options: Box::new(options) }, bell, ear: None })
     }
 
     async fn open_postgres(url: &str, bell: Arc<Notify>) -> Result<Self> {

@@ -61,7 +61,7 @@ impl KeyRing {
             if key.iter().all(|byte| *byte == key[0]) {
                 return Err(format!("Key {nth} of PONTE_ENCRYPTION_KEY is one byte repeated. Make one with: openssl rand -base64 32"));
             }
-            let id = hex(&Sha256::digest(&*key)[..4]);
+            let id = hex(&Sha256::digest(*key)[..4]);
             keys.push(KeyEncryptionKey { id, key });
         }
         Ok(Self { keys })

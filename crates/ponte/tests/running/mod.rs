@@ -1,5 +1,5 @@
 //! The built binary, run as a person or an orchestrator would.
-#![allow(dead_code, reason = "each test program uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test program uses its part, and one that cannot go on has to end")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

@@ -17,7 +17,7 @@ impl Db {
             Engine::Sqlite { options, .. } => {
                 let mut tries = 1;
                 loop {
-                    let mut conn = sqlx::ConnectOptions::connect(options).await?;
+                    let mut conn = sqlx::ConnectOptions::connect(options.as_ref()).await?;
                     match SQLITE.run(&mut conn).await {
                         Ok(()) => return Ok(()),
                         Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => tries += 1,

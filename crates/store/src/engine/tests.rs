@@ -1,3 +1,5 @@
+//! Both engines under the same statements; grouped commits.
+
 use super::*;
 use futures::FutureExt;
 use futures::future::join_all;

@@ -1,3 +1,5 @@
+//! What is sealed opens only where it was sealed.
+
 use super::*;
 
 fn key(tenant: &str) -> DataKey {

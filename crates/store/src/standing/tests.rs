@@ -1,3 +1,5 @@
+//! When a patient's stream can move.
+
 use super::*;
 use crate::seal::KeyRing;
 use crate::{NewPatient, Store, Tenant, idempotency::Once};

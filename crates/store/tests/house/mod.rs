@@ -1,5 +1,5 @@
 //! What the store's tests share: stores on fresh databases of both engines, and a few inhabitants.
-#![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test binary uses its own part, and one that cannot go on has to end")]
 
 use model::{Cns, Connection, Cpf, Decimal, ObservationDraft, PatientDraft, PatientId, Rng, TenantId, Timestamp, Value};
 use ponte_store as store;

@@ -262,7 +262,7 @@ async fn row_14_an_ehr_that_promises_what_it_refuses_gets_everything_all_the_sam
                     w.observe(*patient, "4").await;
                 }
                 w.settle_down().await;
-                for (id, _) in w.observed.lock().unwrap().clone() {
+                for (id, _) in w.all_observed() {
                     assert_eq!(w.effects(id).len(), 1, "{refused:?}, {status}");
                     w.is_delivered(id).await;
                 }
@@ -343,7 +343,7 @@ async fn row_21_a_token_without_a_life_span_is_renewed_when_it_is_refused() {
                 w.observe(patient, &n.to_string()).await;
                 w.settle_down().await;
             }
-            for (id, _) in w.observed.lock().unwrap().clone() {
+            for (id, _) in w.all_observed() {
                 assert_eq!(w.effects(id).len(), 1);
                 w.is_delivered(id).await;
             }

@@ -28,7 +28,7 @@ async fn a_fresh_observation_overtakes_a_backlog_of_300() {
             assert!(claims <= 8, "the fresh observation waited for {claims} claims");
         }
         w.settle_down().await;
-        for (id, _) in w.observed.lock().unwrap().clone() {
+        for (id, _) in w.all_observed() {
             assert_eq!(w.effects(id).len(), 1);
         }
         w.order_is_kept();
@@ -105,7 +105,7 @@ async fn a_hanging_ehr_does_not_delay_another_tenant() {
         stuck_step.await.unwrap();
         w.well();
         w.go_on_for(20 * MINUTE).await;
-        for (id, _) in w.observed.lock().unwrap().clone() {
+        for (id, _) in w.all_observed() {
             assert_eq!(w.at_ehr(id).len(), 1);
         }
     })
@@ -162,7 +162,7 @@ async fn overlapping_sweeps_and_runs_double_nothing() {
         one.await.unwrap();
         two.await.unwrap();
         w.go_on(&[&w.node, &second], 2 * MINUTE).await;
-        for (id, _) in w.observed.lock().unwrap().clone() {
+        for (id, _) in w.all_observed() {
             assert_eq!(w.effects(id).len(), 1);
             w.is_delivered(id).await;
         }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use ehr::guard::Refusal;
 use ehr::transport::{HttpTransport, LastCheck, Reply, Request, Sent, Transport};
 use futures::future::BoxFuture;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use model::{Class, Timestamp};
 use std::sync::{Arc, Mutex};
 use tokio::sync::oneshot;

@@ -18,7 +18,7 @@ async fn each_observation_is_at_the_ehr_once() {
                 }
             }
             w.settle_down().await;
-            for (id, _) in w.observed.lock().unwrap().clone() {
+            for (id, _) in w.all_observed() {
                 assert_eq!(w.effects(id).len(), 1, "{means}");
                 w.is_delivered(id).await;
             }
@@ -63,7 +63,7 @@ async fn whatever_the_ehr_does_every_observation_arrives_once_and_in_order() {
             w.go_on_for(DAY / 24).await;
             w.store.fleet().sweep(w.clock.now(), false).await.unwrap();
             w.settle_down().await;
-            let observed = w.observed.lock().unwrap().clone();
+            let observed = w.all_observed();
             for (id, _) in observed {
                 let delivery = w.delivery(id).await;
                 // `batch_entry_fails` refuses an entry for good now and then: that one is dead and visible.
@@ -94,7 +94,7 @@ async fn every_kind_of_server_gets_every_observation_once() {
                 w.correct(pain, "7").await;
             }
             w.settle_down().await;
-            for (id, _) in w.observed.lock().unwrap().clone() {
+            for (id, _) in w.all_observed() {
                 assert_eq!(w.at_ehr(id).len(), 1, "{profile:?}");
                 w.is_delivered(id).await;
             }
@@ -191,7 +191,7 @@ async fn no_observation_lands_with_another_patient() {
         w.go_on_for(DAY / 12).await;
         w.well();
         w.go_on_for(DAY / 12).await;
-        for (id, patient) in w.observed.lock().unwrap().clone() {
+        for (id, patient) in w.all_observed() {
             let subject = format!("Patient/{}", w.ehr_id(patient).await);
             assert_eq!(w.stored(id).expect("it is held once")["subject"]["reference"], json!(subject));
         }

@@ -170,7 +170,8 @@ async fn a_408_is_uncertain() {
 async fn what_was_certainly_not_applied_is_the_connections_matter() {
     on_each(bare(), async |w| {
         let patient = w.known_patient().await;
-        let ways: [(&str, &dyn Fn(&str)); 4] = [
+        type Way<'a> = (&'a str, &'a dyn Fn(&str));
+        let ways: [Way<'_>; 4] = [
             ("refused", &|pain| w.node.gate.nobody_there(Which::new("POST", pain), 1, Class::Unreachable)),
             ("tls", &|pain| w.node.gate.nobody_there(Which::new("POST", pain), 1, Class::Tls)),
             ("503 with Retry-After", &|pain| w.next(1, Fault::Status503RetryAfter, "POST", pain)),

@@ -68,7 +68,7 @@ async fn one_failing_entry_of_a_batch_concerns_that_entry_alone() {
             w.settle_down().await;
             assert_eq!(w.ehr().shown(Fault::BatchEntryFails), 3, "{means}");
             let mut dead = 0;
-            for (id, _) in w.observed.lock().unwrap().clone() {
+            for (id, _) in w.all_observed() {
                 let delivery = w.delivery(id).await;
                 if delivery.state == State::Dead {
                     dead += 1;
@@ -103,7 +103,7 @@ async fn a_batch_answer_that_cannot_be_matched_is_asked_about_and_doubles_nothin
                 w.settle_down().await;
                 assert!(w.node.gate.count("POST", "\"batch\"") > batches, "{means}: nothing went in a batch");
                 assert_eq!(w.ehr().shown(fault), 2, "{means}, {fault}");
-                for (id, _) in w.observed.lock().unwrap().clone() {
+                for (id, _) in w.all_observed() {
                     assert_eq!(w.at_ehr(id).len(), 1, "{means}, {fault}");
                     w.is_delivered(id).await;
                 }
@@ -124,7 +124,7 @@ async fn a_batch_that_is_too_large_is_halved_and_no_batch_at_all_means_single_re
         }
         w.settle_down().await;
         assert!(w.ehr().shown(Fault::TooManyEntries413) > 0);
-        for (id, _) in w.observed.lock().unwrap().clone() {
+        for (id, _) in w.all_observed() {
             assert_eq!(w.effects(id).len(), 1);
             w.is_delivered(id).await;
         }
@@ -138,7 +138,7 @@ async fn a_batch_that_is_too_large_is_halved_and_no_batch_at_all_means_single_re
         w.settle_down().await;
         let tried = w.ehr().shown(Fault::NoBatch);
         assert!((1..=8).contains(&tried), "an EHR without batches was offered {tried} of them");
-        for (id, _) in w.observed.lock().unwrap().clone() {
+        for (id, _) in w.all_observed() {
             assert_eq!(w.effects(id).len(), 1);
             w.is_delivered(id).await;
         }

@@ -75,7 +75,7 @@ async fn an_open_circuit_probes_one_at_a_time_and_closes_with_the_first_success(
         w.well();
         w.settle_down().await;
         assert!(!w.tenant.runtime().await.unwrap().circuit_open);
-        for (id, _) in w.observed.lock().unwrap().clone() {
+        for (id, _) in w.all_observed() {
             w.is_delivered(id).await;
             assert_eq!(w.effects(id).len(), 1);
         }
@@ -85,20 +85,20 @@ async fn an_open_circuit_probes_one_at_a_time_and_closes_with_the_first_success(
 
 /// An outage fills no dead letters, whatever the tenant's patience.
 #[tokio::test]
-async fn an_ehr_that_is_dead_for_three_days_fills_no_dead_letters() {
+async fn an_ehr_that_is_dead_for_longer_than_the_patience_fills_no_dead_letters() {
     for fault in [Fault::Refuse, Fault::Status503RetryAfter] {
         on_each(own_id(), async |w| {
-            w.configure(&w.tenant, &w.ward.base, json!({"patience": DAY})).await;
+            w.configure(&w.tenant, &w.ward.base, json!({"patience": 2 * HOUR})).await;
             let patients = w.known_patients(3).await;
             w.faults(FaultPlan::none().always(fault));
             for (day, patient) in patients.iter().enumerate() {
                 w.observe(*patient, &day.to_string()).await;
-                for _ in 0..6 {
+                for _ in 0..3 {
                     w.store.fleet().sweep(w.clock.now(), false).await.unwrap();
-                    w.go_on_for(4 * HOUR).await;
+                    w.go_on_for(HOUR).await;
                 }
             }
-            let observed = w.observed.lock().unwrap().clone();
+            let observed = w.all_observed();
             for (id, _) in &observed {
                 let state = w.delivery(*id).await.state;
                 assert_ne!(state, State::Dead, "an outage filled a dead letter");

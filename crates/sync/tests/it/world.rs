@@ -319,6 +319,11 @@ impl World {
 
     // Observations.
 
+    /// What was observed so far, in order.
+    pub fn all_observed(&self) -> Vec<(ObservationId, PatientId)> {
+        self.observed.lock().unwrap().clone()
+    }
+
     /// A pain score from 0 to 10, or any number.
     pub async fn observe(&self, patient: PatientId, score: &str) -> ObservationId {
         self.observe_for(&self.tenant, patient, score).await
@@ -386,13 +391,6 @@ impl World {
     /// The delivery of an observation's newest version.
     pub async fn delivery(&self, id: ObservationId) -> Delivery {
         self.deliveries(id).await.pop().expect("it has no delivery")
-    }
-
-    /// The newest delivery of the Patient itself.
-    pub async fn patient_delivery(&self, id: PatientId) -> Delivery {
-        let filter = DeliveryFilter { patient_id: Some(id), ..DeliveryFilter::default() };
-        let of_patient = |d: &Delivery| d.resource == model::ResourceKey::Patient(id);
-        self.listed(filter).await.into_iter().filter(of_patient).next_back().expect("it has no delivery")
     }
 
     /// When a version of an observation first left this node for the EHR.

@@ -1,3 +1,5 @@
+//! A config body, read.
+
 use super::*;
 
 fn object(text: &str) -> Map<String, Value> {

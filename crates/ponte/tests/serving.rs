@@ -1,4 +1,5 @@
 //! The service as it is run: a token's way, an orderly end, what a worker shows, what stands in its log.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has to end")]
 
 mod running;
 
