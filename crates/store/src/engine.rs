@@ -90,6 +90,17 @@ impl Db {
         self.bell.notify_one();
     }
 
+    /// Ends all connections in order; nothing is read or written after it. A SQLite file is whole by itself then.
+    pub(crate) async fn close(&self) {
+        match &self.engine {
+            Engine::Sqlite { readers, writer, .. } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Engine::Postgres { pool } => pool.close().await,
+        }
+    }
+
     /// The database file, on SQLite.
     pub(crate) fn file(&self) -> Option<std::path::PathBuf> {
         match &self.engine {

@@ -100,6 +100,12 @@ impl Store {
         self.inner.bell.notified().await;
     }
 
+    /// Ends every connection in order; nothing is read or written after it. A SQLite file is whole by itself then, and may be
+    /// copied without what lies beside it.
+    pub async fn close(&self) {
+        self.inner.db.close().await;
+    }
+
     /// Re-wraps every tenant's data key with the first key of the ring; says how many were re-wrapped.
     ///
     /// # Errors

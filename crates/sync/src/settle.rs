@@ -162,8 +162,11 @@ fn build(
             let until = next.settle_until.or(row.own_settle_until).filter(|until| *until >= now);
             settlement.due_at = Some(match (&next.action, until) {
                 (Action::Read, _) => now,
-                // The same `PUT` may go again; a search may find it sooner, an empty one counts only after the settle time.
-                (_, Some(_)) if row.means.is_some_and(model::Means::repeats_at_once) => backoff(),
+                // The same `PUT` may go again, until the round is used up: then it is read, and the connection judged by that.
+                (_, Some(until)) if row.means.is_some_and(model::Means::repeats_at_once) => {
+                    if round_used_up(&terms.retry, tries) { until.plus_ms(1) } else { backoff() }
+                }
+                // A search may find it sooner, an empty one counts only after the settle time.
                 (_, Some(until)) if next.settle_until.is_some() => now.plus_ms((terms.settle_ms / 4).clamp(1, 1000)).min(until.plus_ms(1)),
                 (_, Some(until)) => until.plus_ms(1),
                 (_, None) => backoff(),

@@ -74,7 +74,7 @@ impl Serve {
         warn_of(&settings);
         tracing::info!(role = ?self.role, version = env!("CARGO_PKG_VERSION"), "Ponte is up");
         end.wait_or_fail(&mut parts).await?;
-        drain(parts, shutdown, end).await
+        drain(parts, shutdown, end, &store).await
     }
 }
 
@@ -147,13 +147,14 @@ fn warn_of(settings: &Settings) {
 
 /// What is under way ends, for 25 s at most; a second signal ends it at once. What is cut off is taken over when its lease has
 /// run out, and asked about before it is sent again.
-async fn drain(mut parts: JoinSet<()>, shutdown: CancellationToken, mut end: Ends) -> Result<Exit, Failure> {
+async fn drain(mut parts: JoinSet<()>, shutdown: CancellationToken, mut end: Ends, store: &Store) -> Result<Exit, Failure> {
     tracing::info!(event = "draining", "told to end: no new work is begun, what is under way ends");
     shutdown.cancel();
     let all = async { while parts.join_next().await.is_some() {} };
     tokio::select! {
         done = tokio::time::timeout(DRAIN, all) => {
             if done.is_ok() {
+                store.close().await;
                 tracing::info!(event = "down", "Ponte has ended in order");
             } else {
                 tracing::warn!(event = "down", "some work did not end within 25 s; whoever takes it over asks the EHR before anything is sent again");

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use model::{AttemptId, DeliveryId, EhrId, ObservationId, PatientId, RunId, TenantId, Timestamp};
-use sqlx::{Postgres, Row as _, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Connection as _, Postgres, Row as _, Sqlite, SqliteConnection, Transaction};
 
 /// A statement: the same text on both engines, or one each. Parameters are `$1`, `$2` … on both.
 #[derive(Debug, Clone, Copy)]
@@ -126,6 +126,13 @@ macro_rules! bound {
 impl Tx {
     pub(super) fn sqlite_writer(conn: SqliteConnection) -> Self {
         Self { conn: Conn::SqliteWriter(conn), disturbed: false, rings: false }
+    }
+
+    /// Ends the writer's connection in order.
+    pub(super) async fn close(self) {
+        if let Conn::SqliteWriter(conn) = self.conn {
+            let _ = conn.close().await;
+        }
     }
 
     pub(super) fn sqlite_read(tx: Transaction<'static, Sqlite>) -> Self {

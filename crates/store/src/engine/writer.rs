@@ -10,7 +10,9 @@ use futures::future::BoxFuture;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::panic::AssertUnwindSafe;
-use tokio::sync::{mpsc, oneshot};
+use std::sync::Arc;
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 /// At most so many writes in one commit.
 const GROUP: usize = 256;
@@ -20,6 +22,8 @@ const BEGINS: u32 = 6;
 /// The door to the writer. The writer ends when the last door is gone.
 pub(super) struct Writer {
     jobs: mpsc::Sender<Box<dyn Job>>,
+    stop: Arc<Notify>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// A write, its type forgotten.
@@ -78,8 +82,18 @@ impl Writer {
     pub(super) async fn open(options: SqliteConnectOptions) -> Result<Self> {
         let conn = options.connect().await?;
         let (jobs, waiting) = mpsc::channel(1024);
-        tokio::spawn(work(options, Tx::sqlite_writer(conn), waiting));
-        Ok(Self { jobs })
+        let stop = Arc::new(Notify::new());
+        let task = Mutex::new(Some(tokio::spawn(work(options, Tx::sqlite_writer(conn), waiting, stop.clone()))));
+        Ok(Self { jobs, stop, task })
+    }
+
+    /// Takes no more, commits what waits and closes the connection. The last one closed folds the write-ahead log into the
+    /// file, so that the file alone is whole.
+    pub(super) async fn close(&self) {
+        self.stop.notify_one();
+        if let Some(task) = self.task.lock().await.take() {
+            let _ = task.await;
+        }
     }
 
     /// Runs `f` in the next group; answers its value and whether to ring, once committed.
@@ -95,10 +109,17 @@ impl Writer {
     }
 }
 
-async fn work(options: SqliteConnectOptions, tx: Tx, mut waiting: mpsc::Receiver<Box<dyn Job>>) {
+async fn work(options: SqliteConnectOptions, tx: Tx, mut waiting: mpsc::Receiver<Box<dyn Job>>, stop: Arc<Notify>) {
     let mut tx = Some(tx);
     let mut group = Vec::with_capacity(GROUP);
-    while waiting.recv_many(&mut group, GROUP).await > 0 {
+    loop {
+        tokio::select! {
+            taken = waiting.recv_many(&mut group, GROUP) => if taken == 0 { break },
+            () = stop.notified() => {
+                waiting.close();
+                continue;
+            }
+        }
         let mut open = match tx.take() {
             Some(open) => open,
             None => match options.connect().await {
@@ -114,6 +135,9 @@ async fn work(options: SqliteConnectOptions, tx: Tx, mut waiting: mpsc::Receiver
         if commit_together(&mut open, &mut group).await {
             tx = Some(open);
         }
+    }
+    if let Some(tx) = tx {
+        tx.close().await;
     }
 }
 
