@@ -336,11 +336,15 @@ fn failure(interaction: &Interaction, seen: &Seen<'_>) -> Class {
     let says = |code: &str| seen.outcome.as_ref().is_some_and(|words| words.has_code(code));
     let about_content = seen.outcome.as_ref().is_some_and(OperationOutcome::names_an_element) && !says("not-supported");
     let writes = interaction.writes();
+    let asks = matches!(interaction, Interaction::Read { .. } | Interaction::Search | PostSearch);
+    let page = !matches!(seen.kind, BodyKind::Json | BodyKind::Empty);
     match seen.status {
         401 => Class::AuthToken,
         403 => Class::AuthDenied,
         404 | 405 if matches!(interaction, OwnIdCreate { first: true, .. }) => Class::MeansRefused,
         404 | 405 if matches!(interaction, Batch | PostSearch) => Class::MeansRefused,
+        // A page in place of FHIR speaks of what stands in between, never of the row.
+        400 | 404 | 405 | 409 | 412 | 422 if asks && page => Class::BadResponse,
         404 | 410 => Class::Gone,
         405 if matches!(interaction, ConditionalCreate { .. } | OwnIdCreate { .. }) => Class::MeansRefused,
         400 | 409 | 412 if interaction.creates() && says("multiple-matches") => Class::MultipleMatches,

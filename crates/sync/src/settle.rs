@@ -97,8 +97,15 @@ pub(crate) fn settle_asked(terms: &Terms, row: &WorkRow, ended: &Ended, judged: 
     build(terms, row, Some(ended), &next, judged.ehr_id.clone(), None)
 }
 
-/// A question that the EHR does not answer at all: no way to find out.
+/// A question that the EHR does not answer: asked again until the round is used up, for it may have been a page out of
+/// place; then there is no way to find out.
 pub(crate) fn settle_no_way_to_ask(terms: &Terms, row: &WorkRow, ended: &Ended) -> Settlement {
+    let tries = row.round_tries + 1;
+    let never = matches!(ended.class, Class::MeansRefused | Class::Mapping);
+    if !never && !round_used_up(&terms.retry, tries) {
+        let again_at = terms.now.plus_ms(delay_ms(&terms.retry, tries, terms.jitter, ended.retry_after_ms));
+        return Settlement { counts_try: true, ..settle_not_asked(row, ended, again_at) };
+    }
     let settled = row.own_settle_until.is_none_or(|until| terms.now > until);
     let event = if settled { Event::NoWayToAsk } else { Event::Asked { found: Found::Nothing { sent_at: Timestamp(0) }, now: terms.now } };
     build(terms, row, Some(ended), &next(row.state, &facts(row, &terms.plan), &event), None, None)
@@ -164,7 +171,11 @@ fn build(
                 (Action::Read, _) => now,
                 // The same `PUT` may go again, until the round is used up: then it is read, and the connection judged by that.
                 (_, Some(until)) if row.means.is_some_and(model::Means::repeats_at_once) => {
-                    if round_used_up(&terms.retry, tries) { until.plus_ms(1) } else { backoff() }
+                    if round_used_up(&terms.retry, tries) {
+                        until.plus_ms(1)
+                    } else {
+                        backoff()
+                    }
                 }
                 // A search may find it sooner, an empty one counts only after the settle time.
                 (_, Some(until)) if next.settle_until.is_some() => now.plus_ms((terms.settle_ms / 4).clamp(1, 1000)).min(until.plus_ms(1)),

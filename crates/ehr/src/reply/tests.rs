@@ -254,8 +254,15 @@ fn a_first_own_id_may_be_refused_as_a_means_but_not_when_the_content_is_named() 
 
 #[test]
 fn gone_is_gone_and_a_hospitals_deletion_stays_one() {
-    for interaction in [update(), read(), plain(), conditional(true)] {
+    for interaction in [update(), plain(), conditional(true), Interaction::Capabilities] {
         assert_eq!(class(&interaction, &reply(404, &[], HTML)), Class::Gone);
+    }
+    for interaction in [read(), Interaction::Search] {
+        assert_eq!(class(&interaction, &reply(404, &[], OO)), Class::Gone);
+        assert_eq!(class(&interaction, &reply(404, &[], "")), Class::Gone);
+        for status in [400, 404, 422] {
+            assert_eq!(class(&interaction, &reply(status, &[], HTML)), Class::BadResponse, "a proxy's page says nothing of the row");
+        }
     }
     for interaction in [update(), read(), own_id(true), own_id(false)] {
         assert_eq!(class(&interaction, &reply(410, &[], "")), Class::Gone);

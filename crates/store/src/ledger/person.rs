@@ -27,8 +27,9 @@ pub(crate) async fn replay_one(tx: &mut Tx, tenant: &Tenant, now: Timestamp, id:
         return Ok((Replayed::NotDead, None));
     }
     let generation = standing(tx, &tenant.id).await?.generation;
-    if raw.observation.is_none() && raw.generation != generation && raw.newer_exists {
-        // The Patient has a delivery to the present EHR already; there is one for each.
+    let elsewhere = raw.observation.is_none() && raw.generation != generation;
+    if raw.newer_exists && (elsewhere || raw.state == State::Dead) {
+        // The newer version says all that this one would (of a Patient there is one delivery to each EHR): it goes instead.
         let to = next(raw.state, &raw.facts(now), &Event::Withdrawn).state;
         if to == raw.state || !raw.go(tx, &tenant.id, now, to, None).await? {
             return Ok((Replayed::NotDead, None));

@@ -322,6 +322,31 @@ async fn a_400_or_422_is_dead_at_once_with_the_ehrs_words() {
     }
 }
 
+/// Sent again, a version that a newer one has overtaken gives way to it.
+#[tokio::test]
+async fn a_replayed_dead_letter_gives_way_to_the_newer_version_that_was_delivered() {
+    for (means, options) in every_means() {
+        on_each(options.clone(), async |w| {
+            let patient = w.known_patient().await;
+            let pain = w.observe(patient, "3").await;
+            let words = outcome("invalid", "The score is not one of this ward's.");
+            w.node.gate.answer(Which::new(if means == "own id" { "PUT" } else { "POST" }, pain), 1, 422, FHIR, &words);
+            w.work().await;
+            let dead = w.delivery(pain).await;
+            assert_eq!(dead.state, State::Dead, "{means}: {dead:?}");
+            w.correct(pain, "4").await;
+            w.settle_down().await;
+            w.holds(pain, "4");
+            w.tenant.replay(w.clock.now(), dead.id, "admin").await.unwrap();
+            w.settle_down().await;
+            w.holds(pain, "4");
+            let old = w.tenant.delivery(w.clock.now(), dead.id).await.unwrap().unwrap();
+            assert_eq!(old.state, State::Canceled, "{means}: {old:?}");
+        })
+        .await;
+    }
+}
+
 /// 404 / 410: the base and the Patient are read first.
 #[tokio::test]
 async fn a_404_of_the_base_holds_the_connection_and_buries_nothing() {

@@ -1,0 +1,112 @@
+//! What the EHR really holds, by its own ledger, against what the API took.
+
+use crate::stage::Platform;
+use sandbox::{Effect, Ledger, Sandbox};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+const SYSTEM: &str = "urn:ponte:observation";
+
+/// One accepted version of one observation, in the order of acceptance.
+#[derive(Clone)]
+pub struct Taken {
+    pub tenant: usize,
+    pub patient: String,
+    pub id: String,
+    pub version: i64,
+}
+
+impl Taken {
+    /// As the API gave it.
+    pub fn of(tenant: usize, answer: &Value) -> Self {
+        let text = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer}")).to_owned();
+        Self { tenant, patient: text("patientId"), id: text("id"), version: answer["version"].as_i64().unwrap() }
+    }
+}
+
+/// The version of ours that an effect carries.
+fn mark(effect: &Effect) -> Option<i64> {
+    effect.source.as_deref()?.strip_prefix("urn:ponte:version:")?.split('#').next()?.parse().ok()
+}
+
+/// Once, newest wins, order per patient, nothing silent. `replayed`: whom a person sent again, out of the order.
+pub async fn judge(tenants: &[Platform], sandbox: &Sandbox, taken: &[Taken], replayed: &BTreeSet<String>) {
+    let ledger = sandbox.ledger();
+    assert_eq!(ledger.late_pending, 0, "the test ended before the EHR had");
+    let mut wrong = Vec::new();
+    let ids: BTreeSet<(usize, &str)> = taken.iter().map(|one| (one.tenant, one.id.as_str())).collect();
+    for (tenant, id) in &ids {
+        let here = tenants[*tenant].get(&format!("/observations/{id}")).await;
+        wrong.extend(judge_one(&ledger, id, &here));
+    }
+    for (one, overtaken, sentence) in judge_order(&ledger, taken, replayed) {
+        let list = tenants[one.tenant].get(&format!("/fhir/deliveries?observationId={overtaken}&limit=200")).await;
+        let first = list["items"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap();
+        wrong.push(format!("{sentence}: {}", tenants[one.tenant].get(&format!("/fhir/deliveries/{first}")).await));
+    }
+    let patients: Vec<_> =
+        ledger.doubled().into_iter().filter(|(identifier, _)| identifier.system.as_deref() == Some("urn:ponte:patient")).collect();
+    assert!(patients.is_empty(), "a Patient was created twice: {patients:?}");
+    assert!(wrong.is_empty(), "{} of {}: {:#?}", wrong.len(), ids.len(), &wrong[..wrong.len().min(10)]);
+}
+
+fn judge_one(ledger: &Ledger, id: &str, here: &Value) -> Vec<String> {
+    let held = ledger.by_identifier(SYSTEM, id);
+    let marks: Vec<i64> = ledger.effects_by_identifier(SYSTEM, id).into_iter().filter_map(mark).collect();
+    if here["status"] == "entered-in-error" && held.is_empty() && marks.is_empty() {
+        // Withdrawn before a byte of it was sent.
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    if held.len() != 1 {
+        wrong.push(format!("{id} is held {} times: {here}", held.len()));
+    }
+    if !marks.is_sorted() {
+        wrong.push(format!("{id}: an older version over a newer one: {marks:?}"));
+    }
+    if marks.last().copied() != here["version"].as_i64() {
+        wrong.push(format!("{id}: the EHR has versions {marks:?}: {here}"));
+    }
+    if here["syncedToEHR"] != true {
+        wrong.push(format!("{id} is not said to be synced: {here}"));
+    }
+    wrong
+}
+
+/// What was accepted earlier of a patient reached the EHR earlier.
+fn judge_order<'a>(ledger: &Ledger, taken: &'a [Taken], replayed: &BTreeSet<String>) -> Vec<(&'a Taken, &'a str, String)> {
+    let mut last: std::collections::BTreeMap<_, (u64, &'a str)> = std::collections::BTreeMap::new();
+    let mut wrong = Vec::new();
+    for one in taken.iter().filter(|one| !replayed.contains(&one.id)) {
+        let effects = ledger.effects_by_identifier(SYSTEM, &one.id);
+        let Some(first) = effects.into_iter().find(|effect| mark(effect) == Some(one.version)) else { continue };
+        let before = last.insert((one.tenant, &one.patient), (first.seq, &one.id));
+        if let Some((seq, id)) = before.filter(|(seq, _)| *seq > first.seq) {
+            wrong.push((one, id, format!("{} version {} ({}) overtook {id} ({seq})", one.id, one.version, first.seq)));
+        }
+    }
+    wrong
+}
+
+/// Where the EHR loses or hides our identifier: nobody sees two, and whatever is not known to be there is shown to a person.
+pub async fn judge_without_identifier(tenants: &[Platform], sandbox: &Sandbox, taken: &[Taken]) {
+    let ledger = sandbox.ledger();
+    let ids: BTreeSet<(usize, &str)> = taken.iter().map(|one| (one.tenant, one.id.as_str())).collect();
+    let living: Vec<_> = ledger.resources.iter().filter(|held| held.resource_type == "Observation" && !held.deleted).collect();
+    for held in &living {
+        assert!(ids.iter().any(|(_, id)| *id == held.id), "one too many: {held:?}");
+    }
+    let mut shown = 0;
+    for (tenant, id) in &ids {
+        let here = tenants[*tenant].get(&format!("/observations/{id}")).await;
+        let there = living.iter().any(|held| held.id == *id);
+        if here["syncedToEHR"] == true {
+            assert!(there, "{id} is said to be synced: {here}");
+        } else {
+            let state = here["delivery"]["state"].as_str().unwrap_or_default();
+            assert!(matches!(state, "held" | "dead" | "canceled"), "{id} is neither there nor shown to anybody: {here}");
+            shown += usize::from(state != "canceled");
+        }
+    }
+    println!("{} observations, {shown} shown to a person", ids.len());
+}

@@ -1,0 +1,135 @@
+//! What the platform does meanwhile: observations in batches and alone, corrections, withdrawals, pulls, overlapping sweeps.
+
+use crate::judge::Taken;
+use crate::stage::Platform;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+/// Patients of each tenant.
+const PATIENTS: u64 = 6;
+
+/// The platform's work.
+pub struct Load {
+    pub tenants: Vec<Platform>,
+    /// Every accepted version, in the order of acceptance.
+    pub taken: Vec<Taken>,
+    patients: Vec<(usize, String)>,
+    ids: BTreeSet<String>,
+    dice: StdRng,
+    calls: usize,
+}
+
+impl Load {
+    /// Registers the patients.
+    pub async fn begin(tenants: Vec<Platform>, seed: u64) -> Self {
+        let mut patients = Vec::new();
+        for (at, tenant) in tenants.iter().enumerate() {
+            for n in 0..PATIENTS {
+                let body = json!({"name": format!("Paciente Sintético {n}"), "birthDate": "1960-02-03", "cpf": cpf(seed % 1000 * 1000 + at as u64 * PATIENTS + n)});
+                let (status, answer) = tenant.post("/patients", &body, &format!("patient-{n}")).await;
+                assert_eq!(status, 201, "{answer}");
+                patients.push((at, answer["id"].as_str().unwrap().to_owned()));
+            }
+        }
+        Self { tenants, taken: Vec::new(), patients, ids: BTreeSet::new(), dice: StdRng::seed_from_u64(seed), calls: 0 }
+    }
+
+    /// So many observations were accepted.
+    pub fn taken_now(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn key(&mut self, what: &str) -> String {
+        self.calls += 1;
+        format!("{what}-{}", self.calls)
+    }
+
+    fn patient(&mut self) -> (usize, String) {
+        self.patients[self.dice.random_range(0..self.patients.len())].clone()
+    }
+
+    /// A batch of new ones, and now and then something else; never more than `most` in all.
+    pub async fn some(&mut self, most: usize) {
+        let size = if self.dice.random_bool(0.3) { 1 } else { self.dice.random_range(2..40) }.min(most - self.taken_now());
+        let (at, _) = self.patient();
+        let body: Vec<Value> = (0..size)
+            .map(|k| {
+                let of = at * PATIENTS as usize + self.dice.random_range(0..PATIENTS as usize);
+                let patient = &self.patients[of].1;
+                if k % 3 == 0 {
+                    let weight: Value = serde_json::from_str("62.50").unwrap();
+                    return json!({"patientId": patient, "code": "29463-7", "display": "Body weight",
+                        "effectiveDateTime": "2026-11-25T08:30:00-03:00", "valueQuantity": weight, "unit": "kg"});
+                }
+                json!({"patientId": patient, "code": "72514-3", "display": "Pain severity",
+                    "effectiveDateTime": "2026-11-25T08:30:00-03:00", "valueQuantity": (self.calls + k) % 11, "unit": "{score}"})
+            })
+            .collect();
+        let key = self.key("batch");
+        let (status, answer) = self.tenants[at].post("/observations/batch", &json!({"observations": body}), &key).await;
+        assert_eq!(status, 207, "{answer}");
+        for item in answer["items"].as_array().unwrap() {
+            let one = Taken::of(at, &item["observation"]);
+            self.ids.insert(one.id.clone());
+            self.taken.push(one);
+        }
+        if self.dice.random_bool(0.2) {
+            self.change(Method::PATCH).await;
+        }
+        if self.dice.random_bool(0.05) {
+            self.change(Method::DELETE).await;
+        }
+        if self.dice.random_bool(0.2) {
+            self.pull();
+        }
+        if self.dice.random_bool(0.1) {
+            let tenant = &self.tenants[at];
+            tokio::join!(tenant.sync_all(), tenant.sync_all());
+        }
+    }
+
+    /// More of everything.
+    pub async fn more(&mut self) {
+        for _ in 0..4 {
+            self.pull();
+        }
+        for _ in 0..5 {
+            self.change(Method::PATCH).await;
+        }
+        self.some(usize::MAX).await;
+    }
+
+    async fn change(&mut self, method: Method) {
+        let one = self.taken[self.dice.random_range(0..self.taken.len())].clone();
+        let body = json!({"valueQuantity": self.dice.random_range(0..=10)});
+        let body = (method == Method::PATCH).then_some(&body);
+        let (status, answer) = self.tenants[one.tenant].call(method, &format!("/observations/{}", one.id), body, None).await;
+        assert!(matches!(status, 200 | 204 | 404 | 409), "{status} {answer}");
+        if status == 200 && answer["id"] == one.id.as_str() {
+            let changed = Taken::of(one.tenant, &answer);
+            // The value that it had already is no new version.
+            if !self.taken.iter().any(|one| (&one.id, one.version) == (&changed.id, changed.version)) {
+                self.taken.push(changed);
+            }
+        }
+    }
+
+    fn pull(&mut self) {
+        let (at, patient) = self.patient();
+        let tenant = self.tenants[at].clone();
+        tokio::spawn(async move { tenant.try_once(Method::POST, &format!("/fhir/patients/{patient}/pull"), &json!({})).await });
+    }
+}
+
+/// A CPF with right check digits.
+fn cpf(n: u64) -> String {
+    let mut digits: Vec<u64> = format!("{:09}", 100_000_000 + n * 79).bytes().map(|b| u64::from(b - b'0')).collect();
+    for length in [9, 10] {
+        let sum: u64 = digits[..length].iter().zip((2..=length as u64 + 1).rev()).map(|(d, w)| d * w).sum();
+        digits.push(if sum % 11 < 2 { 0 } else { 11 - sum % 11 });
+    }
+    digits.iter().map(u64::to_string).collect()
+}
