@@ -7,6 +7,7 @@ use rand::{Rng, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Patients of each tenant.
 const PATIENTS: u64 = 6;
@@ -83,7 +84,7 @@ impl Load {
             self.change(Method::DELETE).await;
         }
         if self.dice.random_bool(0.2) {
-            self.pull();
+            drop(self.pull());
         }
         if self.dice.random_bool(0.1) {
             let tenant = &self.tenants[at];
@@ -93,8 +94,10 @@ impl Load {
 
     /// More of everything.
     pub async fn more(&mut self) {
-        for _ in 0..4 {
-            self.pull();
+        // The last pull sets the pace: the EHR is asked while it is written to, not buried.
+        let pulls: Vec<_> = (0..4).map(|_| self.pull()).collect();
+        for pull in pulls {
+            let _ = tokio::time::timeout(Duration::from_secs(2), pull).await;
         }
         for _ in 0..5 {
             self.change(Method::PATCH).await;
@@ -117,10 +120,10 @@ impl Load {
         }
     }
 
-    fn pull(&mut self) {
+    fn pull(&mut self) -> tokio::task::JoinHandle<()> {
         let (at, patient) = self.patient();
         let tenant = self.tenants[at].clone();
-        tokio::spawn(async move { tenant.try_once(Method::POST, &format!("/fhir/patients/{patient}/pull"), &json!({})).await });
+        tokio::spawn(async move { tenant.try_once(Method::POST, &format!("/fhir/patients/{patient}/pull"), &json!({})).await })
     }
 }
 
