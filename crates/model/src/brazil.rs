@@ -44,12 +44,17 @@ impl Cpf {
         if digits.windows(2).all(|pair| pair[0] == pair[1]) {
             return Err(BadNumber::NeverIssued);
         }
-        let check = |n: usize| {
-            let sum: u32 = digits[..n].iter().zip((2..=n + 1).rev()).map(|(&d, w)| u32::from(d) * w as u32).sum();
-            let rest = sum % 11;
-            if rest < 2 { 0 } else { (11 - rest) as u8 }
-        };
-        if digits[9] == check(9) && digits[10] == check(10) { Ok(Self(text_of(&digits))) } else { Err(BadNumber::CheckDigit) }
+        if digits[9..] == cpf_tail(&digits[..9]) { Ok(Self(text_of(&digits))) } else { Err(BadNumber::CheckDigit) }
+    }
+
+    /// The CPF that begins with these nine digits, for people who do not exist.
+    ///
+    /// # Errors
+    /// When they are not nine digits, or all equal.
+    pub fn beginning_with(nine: &str) -> Result<Self, BadNumber> {
+        let mut digits = digits(nine, 9)?;
+        digits.extend(cpf_tail(&digits));
+        Self::parse(&text_of(&digits))
     }
 
     /// The 11 digits.
@@ -94,6 +99,17 @@ impl fmt::Debug for Cns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cns(***)")
     }
+}
+
+/// The two check digits behind the first nine.
+fn cpf_tail(nine: &[u8]) -> [u8; 2] {
+    let check = |digits: &[u8]| {
+        let sum: u32 = digits.iter().rev().zip(2..).map(|(&d, w)| u32::from(d) * w).sum();
+        let rest = sum % 11;
+        if rest < 2 { 0 } else { (11 - rest) as u8 }
+    };
+    let first = check(nine);
+    [first, check(&[nine, &[first]].concat())]
 }
 
 fn digits(text: &str, want: usize) -> Result<Vec<u8>, BadNumber> {
@@ -147,6 +163,16 @@ mod tests {
             ["52998224726", "52998224752", "11111111111", "00000000000", "12345678901", "1234567890", "123456789012", "５２９98224725"]
         {
             assert!(Cpf::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nine_digits_get_their_check_digits() {
+        for whole in ["52998224725", "11144477735", "98765432100", "00000000191"] {
+            assert_eq!(Cpf::beginning_with(&whole[..9]).unwrap().digits(), whole);
+        }
+        for bad in ["111111111", "12345678", "1234567890", "12345678x"] {
+            assert!(Cpf::beginning_with(bad).is_err(), "{bad}");
         }
     }
 

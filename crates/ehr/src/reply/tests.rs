@@ -260,7 +260,7 @@ fn gone_is_gone_and_a_hospitals_deletion_stays_one() {
     for interaction in [read(), Interaction::Search] {
         assert_eq!(class(&interaction, &reply(404, &[], OO)), Class::Gone);
         assert_eq!(class(&interaction, &reply(404, &[], "")), Class::Gone);
-        for status in [400, 404, 422] {
+        for status in [400, 404, 405, 409, 412, 422] {
             assert_eq!(class(&interaction, &reply(status, &[], HTML)), Class::BadResponse, "a proxy's page says nothing of the row");
         }
     }

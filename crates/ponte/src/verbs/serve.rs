@@ -150,11 +150,13 @@ fn warn_of(settings: &Settings) {
 async fn drain(mut parts: JoinSet<()>, shutdown: CancellationToken, mut end: Ends, store: &Store) -> Result<Exit, Failure> {
     tracing::info!(event = "draining", "told to end: no new work is begun, what is under way ends");
     shutdown.cancel();
-    let all = async { while parts.join_next().await.is_some() {} };
+    let all = async {
+        while parts.join_next().await.is_some() {}
+        store.close().await;
+    };
     tokio::select! {
         done = tokio::time::timeout(DRAIN, all) => {
             if done.is_ok() {
-                store.close().await;
                 tracing::info!(event = "down", "Ponte has ended in order");
             } else {
                 tracing::warn!(event = "down", "some work did not end within 25 s; whoever takes it over asks the EHR before anything is sent again");

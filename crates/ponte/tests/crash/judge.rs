@@ -5,7 +5,8 @@ use sandbox::{Effect, Ledger, Sandbox};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-const SYSTEM: &str = "urn:ponte:observation";
+/// The identifier system of our observations.
+pub const SYSTEM: &str = "urn:ponte:observation";
 
 /// One accepted version of one observation, in the order of acceptance.
 #[derive(Clone)]

@@ -2,6 +2,7 @@
 
 use crate::judge::Taken;
 use crate::stage::Platform;
+use model::Cpf;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::Method;
@@ -127,12 +128,7 @@ impl Load {
     }
 }
 
-/// A CPF with right check digits.
+/// The n-th CPF of a play, with its check digits.
 fn cpf(n: u64) -> String {
-    let mut digits: Vec<u64> = format!("{:09}", 100_000_000 + n * 79).bytes().map(|b| u64::from(b - b'0')).collect();
-    for length in [9, 10] {
-        let sum: u64 = digits[..length].iter().zip((2..=length as u64 + 1).rev()).map(|(d, w)| d * w).sum();
-        digits.push(if sum % 11 < 2 { 0 } else { 11 - sum % 11 });
-    }
-    digits.iter().map(u64::to_string).collect()
+    Cpf::beginning_with(&(100_000_000 + n * 79).to_string()).unwrap().digits().to_owned()
 }

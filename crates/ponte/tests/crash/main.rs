@@ -11,7 +11,7 @@ mod running;
 mod stage;
 mod weather;
 
-use judge::{judge, judge_without_identifier};
+use judge::{SYSTEM, judge, judge_without_identifier};
 use load::Load;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -129,18 +129,17 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
     let mut load = Load::begin(tenants, seed).await;
     let over = Arc::new(AtomicBool::new(false));
     let killer = killer(&stage, play.kills, over.clone(), seed);
-    sandbox.set_faults(play.weather.plan(&sandbox));
+    let mut too_rare = play.weather.turn(&sandbox);
     while load.taken_now() < play.observations {
         load.some(play.observations).await;
-        sandbox.set_faults(play.weather.plan(&sandbox));
+        too_rare = play.weather.turn(&sandbox);
     }
     println!("{}: {} observations taken after {:?}", play.name, load.taken_now(), begun.elapsed());
     let showing = Instant::now();
-    while !play.weather.missing(&sandbox).is_empty() && showing.elapsed() < TO_SHOW {
+    while !too_rare.is_empty() && showing.elapsed() < TO_SHOW {
         load.more().await;
-        sandbox.set_faults(play.weather.plan(&sandbox));
+        too_rare = play.weather.turn(&sandbox);
     }
-    let too_rare = play.weather.missing(&sandbox);
     over.store(true, Ordering::SeqCst);
     killer.await.unwrap();
     sandbox.set_faults(FaultPlan::none());
@@ -208,7 +207,7 @@ async fn settle(tenants: &[Platform], sandbox: &Sandbox, whole: bool) -> BTreeSe
             let first = first_open(&tenants[*n]).await;
             let there = sandbox
                 .ledger()
-                .effects_by_identifier("urn:ponte:observation", first["observationId"].as_str().unwrap_or_default())
+                .effects_by_identifier(SYSTEM, first["observationId"].as_str().unwrap_or_default())
                 .into_iter()
                 .cloned()
                 .collect::<Vec<_>>();

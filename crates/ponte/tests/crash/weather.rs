@@ -55,21 +55,26 @@ impl Weather {
     }
 
     /// What was not yet shown often enough, and how often it was.
-    pub fn missing(&self, sandbox: &Sandbox) -> Vec<(Fault, u64)> {
-        let ledger = sandbox.ledger();
+    fn missing(&self, sandbox: &Sandbox) -> Vec<(Fault, u64)> {
+        let ledger = sandbox.ledger_since(u64::MAX);
         self.wanted.iter().map(|fault| (*fault, ledger.shown(*fault))).filter(|(_, shown)| *shown < self.times).collect()
     }
 
-    /// The plan for the next while.
-    pub fn plan(&self, sandbox: &Sandbox) -> FaultPlan {
+    /// The plan for the next while, with more of what is missing; what is.
+    pub fn turn(&self, sandbox: &Sandbox) -> Vec<(Fault, u64)> {
         let missing = self.missing(sandbox);
+        sandbox.set_faults(self.plan(&missing));
+        missing
+    }
+
+    fn plan(&self, missing: &[(Fault, u64)]) -> FaultPlan {
         #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
         let (each, seldom) = (BAD / missing.len().max(1) as f64, if missing.len() > 10 { 0.25 } else { 0.6 });
         let mut plan = STANDING.iter().fold(FaultPlan::none(), |plan, fault| plan.always(*fault));
         for (fault, rate) in &self.rates {
             plan = plan.rate(*fault, *rate);
         }
-        for (fault, _) in missing {
+        for (fault, _) in missing.iter().copied() {
             plan = match fault {
                 Fault::SearchLag => plan.always(fault),
                 fault if rare(fault) => plan.rate(fault, seldom),

@@ -347,6 +347,26 @@ async fn a_replayed_dead_letter_gives_way_to_the_newer_version_that_was_delivere
     }
 }
 
+/// One answer to a question that proves nothing may be a slip; a person is asked only when the round is used up.
+#[tokio::test]
+async fn a_question_is_asked_again_before_a_person_is() {
+    for slip in [Fault::PartialSearch, Fault::Html404] {
+        on_each(bare(), async |w| {
+            let patient = w.known_patient().await;
+            let pain = w.observe(patient, "3").await;
+            w.next(1, Fault::CutAfterCommit, "POST", pain);
+            w.work().await;
+            assert_eq!(w.delivery(pain).await.state, State::Uncertain);
+            w.next(1, slip, "GET", pain);
+            w.settle_down().await;
+            w.is_delivered(pain).await;
+            w.holds(pain, "3");
+            assert_eq!(w.ehr().shown(slip), 1, "{slip}");
+        })
+        .await;
+    }
+}
+
 /// 404 / 410: the base and the Patient are read first.
 #[tokio::test]
 async fn a_404_of_the_base_holds_the_connection_and_buries_nothing() {

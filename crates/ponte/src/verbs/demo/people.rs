@@ -40,7 +40,7 @@ pub fn people() -> Vec<Person> {
         .iter()
         .zip(1u32..)
         .filter_map(|((name, birth_date, gender, at_hospital), number)| {
-            let cpf = cpf(&format!("98700{:04}", number * 37))?;
+            let cpf = Cpf::beginning_with(&format!("98700{:04}", number * 37)).ok()?;
             let (family, given) = name.rsplit_once(' ').map_or((*name, ""), |(given, family)| (family, given));
             let ehr_id = format!("hosp-{number:02}");
             Some(Person {
@@ -60,11 +60,6 @@ pub fn people() -> Vec<Person> {
             })
         })
         .collect()
-}
-
-/// The CPF whose first nine digits these are.
-fn cpf(base: &str) -> Option<Cpf> {
-    (0..100).find_map(|check| Cpf::parse(&format!("{base}{check:02}")).ok())
 }
 
 /// What may be observed: LOINC code, words, UCUM unit, and values with the digits that an instrument gives.
