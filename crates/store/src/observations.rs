@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-pub(crate) use read::{open_version, seal_draft, seal_resource, seal_version};
+pub(crate) use read::{open_resource, open_version, seal_draft, seal_resource, seal_version};
 
 use crate::engine::args;
 use crate::{Page, PageRequest, Result, Tenant};
@@ -44,6 +44,8 @@ pub struct PulledObservation {
     pub mark: Option<i64>,
     /// What our fields hold of it.
     pub draft: ObservationDraft,
+    /// It holds something that neither Ponte sends nor a server adds by itself.
+    pub more: bool,
     /// The resource, verbatim.
     pub resource: String,
     /// See [`Observation::interpreted`].

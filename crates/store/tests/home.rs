@@ -57,6 +57,23 @@ async fn a_copied_file_sends_nothing_until_it_is_adopted() {
 }
 
 #[tokio::test]
+async fn after_an_orderly_end_the_file_alone_is_whole() {
+    let home = testing::sqlite();
+    let first = open(home.url(), KEY, 1).await;
+    first.migrate().await.unwrap();
+    first.come_home(NOW).await.unwrap();
+    let known = patient(&tenant(&first, "hospital-1"), person("Ana Teste")).await;
+    first.close().await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("ponte.db");
+    std::fs::copy(home.file().unwrap(), &copy).unwrap();
+    let second = open(&url(&copy), KEY, 2).await;
+    assert_eq!(second.come_home(NOW).await.unwrap(), Home::Elsewhere);
+    assert!(tenant(&second, "hospital-1").patient(known).await.unwrap().is_some(), "the last write stayed beside the file");
+    assert!(first.come_home(NOW).await.is_err(), "nothing is read or written after the end");
+}
+
+#[tokio::test]
 async fn a_folder_copied_with_its_marker_is_not_taken_for_the_original() {
     let home = testing::sqlite();
     let first = open(home.url(), KEY, 1).await;

@@ -76,7 +76,8 @@ pub(crate) async fn told_apart(lane: &LaneTurn, row: &WorkRow, ours: &OurIdentif
         return judged;
     }
     let (Some(raw), Ok(Some(draft))) = (&judged.raw, lane.lane.tenant().observation_version(id, *version).await) else { return judged };
-    if !changed_by_somebody(raw, *version, &draft, ours, *version < row.version) {
+    let (to_be_overwritten, saved_since) = (*version < row.version, row.ehr_version.is_some());
+    if !changed_by_somebody(raw, *version, &draft, ours, to_be_overwritten || saved_since) {
         return judged;
     }
     let found = match row.state {

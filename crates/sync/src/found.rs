@@ -98,15 +98,10 @@ fn same_content(raw: &str, content: &store::Content) -> bool {
 }
 
 /// Whether somebody changed one of our versions at the EHR although the mark is still on it: a person who corrects a value
-/// in the EHR leaves the identifiers alone. What an EHR drops, rounds or adds by itself is not taken for a change, but
-/// where a newer version is about to be written over it, whatever was added counts: a `PUT` would destroy it.
-pub(crate) fn changed_by_somebody(
-    raw: &str,
-    version: i64,
-    draft: &ObservationDraft,
-    ours: &OurIdentifier,
-    to_be_overwritten: bool,
-) -> bool {
+/// in the EHR leaves the identifiers alone. What an EHR drops, rounds or adds by itself is not taken for a change; but
+/// where a newer version is about to be written over it, or it was saved again since we knew it, whatever was added counts:
+/// a `PUT` would destroy it.
+pub(crate) fn changed_by_somebody(raw: &str, version: i64, draft: &ObservationDraft, ours: &OurIdentifier, additions_count: bool) -> bool {
     let Ok(stored) = serde_json::from_str::<Value>(raw.trim_start_matches('\u{feff}')) else { return true };
     let (Ok(observation), Ok(nobody)) = (ours.value.parse(), model::EhrId::new("nobody")) else { return true };
     let with = ToFhir {
@@ -125,7 +120,7 @@ pub(crate) fn changed_by_somebody(
         .iter()
         .any(|one| says(&one.path) && (one.kind == Kind::Differs || (one.kind == Kind::Missing && one.path.matches('.').count() == 1)));
     let added = |key: &String| sent.get(key).is_none() && !OF_THE_SERVER.contains(&key.as_str());
-    differs || (to_be_overwritten && stored.as_object().is_some_and(|fields| fields.keys().any(added)))
+    differs || (additions_count && stored.as_object().is_some_and(|fields| fields.keys().any(added)))
 }
 
 /// Elements that a server writes by itself, and those of ours that [`changed_by_somebody`] leaves out.

@@ -75,19 +75,35 @@ fn running(binaries: &Binaries, data: &Path) -> Option<u16> {
     fs::read_to_string(data.join("postmaster.pid")).ok()?.lines().nth(3)?.trim().parse().ok()
 }
 
-/// Stops the server some seconds after its last user's process has ended. Nothing of it outlives the tests for long.
+/// Stops the server a minute after its last user's process has ended. Nothing of it outlives the tests for long.
+///
+/// The end is decided under the lock that newcomers take (where `flock` is, as on every Linux): whoever was told of the server keeps it.
 fn watch(binaries: &Binaries, folder: &Path) -> std::io::Result<()> {
-    const SCRIPT: &str = r#"idle=0
-while [ "$idle" -lt 3 ]; do
-  sleep 5
-  idle=$((idle + 1))
+    const SCRIPT: &str = r#"used() {
   for user in "$1"/users/*; do
     [ -e "$user" ] || continue
-    if [ -d "/proc/${user##*/}" ] || ps -p "${user##*/}" >/dev/null 2>&1; then idle=0; fi
+    if [ -d "/proc/${user##*/}" ] || ps -p "${user##*/}" >/dev/null 2>&1; then return 0; fi
+    rm -f "$user"
   done
-done
-"$2" stop -D "$1/data" -m immediate >/dev/null 2>&1
-rm -rf "$1/data""#;
+  return 1
+}
+idle=0
+while :; do
+  while [ "$idle" -lt 12 ]; do
+    sleep 5
+    idle=$((idle + 1))
+    if used "$1"; then idle=0; fi
+  done
+  exec 9</dev/null
+  if [ -r "$1/lock" ] && command -v flock >/dev/null; then exec 9<"$1/lock"; flock 9; fi
+  if ! used "$1"; then
+    "$2" stop -D "$1/data" -m immediate >/dev/null 2>&1
+    rm -rf "$1/data"
+    exit
+  fi
+  exec 9<&-
+  idle=0
+done"#;
     let mut command = binaries.command(Path::new("/bin/sh"));
     command.arg("-c").arg(SCRIPT).arg("watch").arg(folder).arg(binaries.path("pg_ctl"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");

@@ -1,7 +1,8 @@
 //! What the EHR really holds, by its own ledger, against what the API took.
 
+use crate::others::{Hand, Hospital};
 use crate::stage::Platform;
-use sandbox::{Effect, Ledger, Sandbox};
+use sandbox::{Author, Effect, Ledger, Sandbox};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -87,6 +88,37 @@ fn judge_order<'a>(ledger: &Ledger, taken: &'a [Taken], replayed: &BTreeSet<Stri
         }
     }
     wrong
+}
+
+/// What the hospital's people wrote or deleted stays so; everything else is there once, or behind what a person has to see.
+pub async fn judge_with_hospital(tenants: &[Platform], sandbox: &Sandbox, taken: &[Taken], hospital: &Hospital) {
+    let ledger = sandbox.ledger();
+    let mut wrong: Vec<String> = judge_order(&ledger, taken, &BTreeSet::new()).into_iter().map(|(_, _, sentence)| sentence).collect();
+    let ids: BTreeSet<(usize, &str)> = taken.iter().map(|one| (one.tenant, one.id.as_str())).collect();
+    let mut waiting = 0;
+    for (tenant, id) in &ids {
+        let here = tenants[*tenant].get(&format!("/observations/{id}")).await;
+        let touched = hospital.touched.get(*id).filter(|(hand, _)| *hand != Hand::Resaved);
+        if let Some((hand, after)) = touched {
+            let effects = ledger.effects_by_identifier(SYSTEM, id);
+            if let Some(later) = effects.iter().find(|effect| effect.seq > *after && effect.by == Author::Client) {
+                let list = tenants[*tenant].get(&format!("/fhir/deliveries?observationId={id}&limit=200")).await;
+                let newest = list["items"][0]["id"].as_str().unwrap();
+                let told = tenants[*tenant].get(&format!("/fhir/deliveries/{newest}")).await;
+                wrong.push(format!("{id} was {hand:?} by the hospital, and then written over at {}: {told}", later.at));
+            }
+        }
+        let state = here["delivery"]["state"].as_str().unwrap_or_default();
+        if matches!(state, "held" | "dead" | "pending" | "canceled") {
+            waiting += 1;
+            let held = ledger.by_identifier(SYSTEM, id).len();
+            wrong.extend((held > 1 || here["syncedToEHR"] == true).then(|| format!("{id} is held {held} times: {here}")));
+        } else if touched.is_none() {
+            wrong.extend(judge_one(&ledger, id, &here));
+        }
+    }
+    println!("{} observations, {waiting} wait for a person or behind one that does; touched {}", ids.len(), hospital.touched.len());
+    assert!(wrong.is_empty(), "{} of {}: {:#?}", wrong.len(), ids.len(), &wrong[..wrong.len().min(10)]);
 }
 
 /// Where the EHR loses or hides our identifier: nobody sees two, and whatever is not known to be there is shown to a person.

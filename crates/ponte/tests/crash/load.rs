@@ -1,11 +1,13 @@
 //! What the platform does meanwhile: observations in batches and alone, corrections, withdrawals, pulls, overlapping sweeps.
 
 use crate::judge::Taken;
+use crate::others::{Hand, Hospital};
 use crate::stage::Platform;
 use model::Cpf;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::Method;
+use sandbox::Sandbox;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -106,8 +108,26 @@ impl Load {
         self.some(usize::MAX).await;
     }
 
+    /// The hospital's people lay hands on what rests at the EHR; then the platform corrects it.
+    pub async fn correct_after(&mut self, hand: Hand, hospital: &mut Hospital, sandbox: &Sandbox) {
+        let one = self.one();
+        let here = self.tenants[one.tenant].get(&format!("/observations/{}", one.id)).await;
+        let rests = here["syncedToEHR"] == true && here["delivery"]["state"] == "delivered" && here["status"] == "final";
+        if rests && !hospital.touched.contains_key(&one.id) && hospital.touch(sandbox, &one.id, hand) {
+            self.change_one(Method::PATCH, &one).await;
+        }
+    }
+
+    fn one(&mut self) -> Taken {
+        self.taken[self.dice.random_range(0..self.taken.len())].clone()
+    }
+
     async fn change(&mut self, method: Method) {
-        let one = self.taken[self.dice.random_range(0..self.taken.len())].clone();
+        let one = self.one();
+        self.change_one(method, &one).await;
+    }
+
+    async fn change_one(&mut self, method: Method, one: &Taken) {
         let body = json!({"valueQuantity": self.dice.random_range(0..=10)});
         let body = (method == Method::PATCH).then_some(&body);
         let (status, answer) = self.tenants[one.tenant].call(method, &format!("/observations/{}", one.id), body, None).await;

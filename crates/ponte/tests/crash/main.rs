@@ -6,13 +6,15 @@
 
 mod judge;
 mod load;
+mod others;
 #[path = "../running/mod.rs"]
 mod running;
 mod stage;
 mod weather;
 
-use judge::{SYSTEM, judge, judge_without_identifier};
+use judge::{SYSTEM, judge, judge_with_hospital, judge_without_identifier};
 use load::Load;
+use others::{Hand, Hospital, OF_A_STRANGER, Stranger};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use running::{keyed, said};
@@ -42,18 +44,37 @@ struct Play {
     tenants: usize,
     nodes: usize,
     kills: usize,
+    /// What the hospital's people do meanwhile.
+    hands: &'static [Hand],
 }
 
 impl Play {
     fn of(name: &'static str, profile: Profile, observations: usize) -> Self {
-        Self { name, profile, quirks: Quirks::of(profile), weather: Weather::ordinary(), observations, tenants: 2, nodes: 1, kills: 5 }
+        Self {
+            name,
+            profile,
+            quirks: Quirks::of(profile),
+            weather: Weather::ordinary(),
+            observations,
+            tenants: 2,
+            nodes: 1,
+            kills: 5,
+            hands: &[],
+        }
     }
 
     /// Every fault, twenty times each, over enough connections.
     fn every_fault(name: &'static str) -> Self {
         // Small pages, so that a pull has something to walk.
         let quirks = Quirks { max_page_size: 8, ..Quirks::of(Profile::Plain) };
-        Self { quirks, weather: Weather::everything(EACH_FAULT), tenants: 24, kills: 20, ..Self::of(name, Profile::Plain, 2000) }
+        Self {
+            quirks,
+            weather: Weather::everything(EACH_FAULT),
+            tenants: 24,
+            kills: 20,
+            hands: &[Hand::Resaved],
+            ..Self::of(name, Profile::Plain, 2000)
+        }
     }
 }
 
@@ -127,17 +148,20 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
         tenants.push(tenant(&stage, n, &url).await);
     }
     let mut load = Load::begin(tenants, seed).await;
+    let (mut stranger, mut hospital) = (Stranger::at(&url), Hospital::default());
     let over = Arc::new(AtomicBool::new(false));
     let killer = killer(&stage, play.kills, over.clone(), seed);
     let mut too_rare = play.weather.turn(&sandbox);
     while load.taken_now() < play.observations {
         load.some(play.observations).await;
+        meet_others(&play, &sandbox, &mut load, &mut stranger, &mut hospital).await;
         too_rare = play.weather.turn(&sandbox);
     }
     println!("{}: {} observations taken after {:?}", play.name, load.taken_now(), begun.elapsed());
     let showing = Instant::now();
     while !too_rare.is_empty() && showing.elapsed() < TO_SHOW {
         load.more().await;
+        meet_others(&play, &sandbox, &mut load, &mut stranger, &mut hospital).await;
         too_rare = play.weather.turn(&sandbox);
     }
     over.store(true, Ordering::SeqCst);
@@ -152,14 +176,29 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
     );
     println!("{}: {} observations in all", play.name, load.taken_now());
     let by_identifier = !play.weather.wanted.iter().any(|fault| WITHOUT_IDENTIFIER.contains(fault));
-    let replayed = settle(&load.tenants, &sandbox, by_identifier).await;
-    if by_identifier {
-        judge(&load.tenants, &sandbox, &load.taken, &replayed).await;
-    } else {
+    let conflicts = play.hands.iter().any(|hand| *hand != Hand::Resaved);
+    let replayed = settle(&load.tenants, &sandbox, by_identifier && !conflicts).await;
+    if !by_identifier {
         judge_without_identifier(&load.tenants, &sandbox, &load.taken).await;
+    } else if conflicts {
+        judge_with_hospital(&load.tenants, &sandbox, &load.taken, &hospital).await;
+    } else {
+        judge(&load.tenants, &sandbox, &load.taken, &replayed).await;
     }
     println!("{}: judged after {:?}", play.name, begun.elapsed());
     assert!(too_rare.is_empty(), "shown too rarely to prove anything: {too_rare:?}");
+}
+
+/// Another system's round and the hospital's hands, while they are needed to bring a fault to light.
+async fn meet_others(play: &Play, sandbox: &Sandbox, load: &mut Load, stranger: &mut Stranger, hospital: &mut Hospital) {
+    if play.weather.lacks(sandbox, OF_A_STRANGER) {
+        stranger.round().await;
+    }
+    if play.weather.lacks(sandbox, &[Fault::Precondition409, Fault::IfMatchIgnored, Fault::DeleteAs404]) {
+        for hand in play.hands {
+            load.correct_after(*hand, hospital, sandbox).await;
+        }
+    }
 }
 
 /// Kills a node now and then until it is over, and at least so often.
@@ -269,6 +308,14 @@ async fn two_thousand_observations_survive_kills_and_every_fault_with_two_nodes_
 async fn an_ehr_that_breaks_our_identifier_doubles_nothing_and_hides_nothing() {
     let weather = Weather { wanted: WITHOUT_IDENTIFIER.to_vec(), times: EACH_FAULT, ..Weather::ordinary() };
     play(Play { weather, ..Play::of("no identifier", Profile::Plain, 300) }, testing::sqlite(), seed()).await;
+}
+
+/// What the hospital amended or deleted stays as it left it, whoever is killed when; what it only saved again is corrected.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_the_hospital_did_to_our_rows_stays() {
+    let weather = Weather { wanted: vec![Fault::DeleteAs404, Fault::Precondition409], times: EACH_FAULT, ..Weather::ordinary() };
+    let hands = &[Hand::Resaved, Hand::Amended, Hand::Deleted];
+    play(Play { weather, tenants: 24, hands, ..Play::of("hospital", Profile::Plain, 500) }, testing::sqlite(), seed()).await;
 }
 
 /// The same weather under the manners of each real server.

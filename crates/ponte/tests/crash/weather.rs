@@ -5,17 +5,9 @@ use sandbox::{Fault, FaultPlan, Sandbox};
 /// Faults that break the identifier by which everything is found: who meets them can only show a person what he has. They
 /// have a play of their own.
 pub const WITHOUT_IDENTIFIER: &[Fault] = &[Fault::EmptySearch, Fault::DropIdentifier, Fault::IdentifierRecased];
-/// They show only after the hospital has changed or deleted what we sent, or where something is created again that is known
-/// to be there, which Ponte never does; `ponte-sync`'s tests play each of them.
-const OF_THE_HOSPITAL: &[Fault] = &[Fault::Redirect303, Fault::DeleteAs404, Fault::Precondition409, Fault::IfMatchIgnored];
-/// Always on; Ponte's own way of asking (one create at a time for an identifier, no caches after a loss) keeps them from ever showing.
-const STANDING: &[Fault] = &[Fault::ConditionalCreateRace, Fault::SearchCache];
 /// Once shown, Ponte asks that EHR otherwise, and what belongs to the old way is not seen again: in the play of the bare EHR
 /// these always hold.
 pub const BARE: &[Fault] = &[Fault::NoUpdateCreate, Fault::NoConditionalCreate, Fault::NoBatch];
-/// Met once or twice, Ponte asks for smaller batches and smaller windows, and meets them no more.
-const AVOIDED: &[Fault] = &[Fault::TooManyEntries413, Fault::LinksExpire];
-
 /// The chance that a request meets some fault that ends it badly.
 const BAD: f64 = 0.3;
 
@@ -31,10 +23,10 @@ pub struct Weather {
 impl Weather {
     /// Every fault under which the promise holds whole.
     pub fn everything(times: u64) -> Self {
-        let not_here = [WITHOUT_IDENTIFIER, OF_THE_HOSPITAL, STANDING, BARE, AVOIDED].concat();
+        let not_here = [WITHOUT_IDENTIFIER, BARE].concat();
         let wanted = Fault::ALL.iter().copied().filter(|fault| !not_here.contains(fault)).collect();
         // Own ids are refused here and there, so that conditional creates are made too.
-        Self { wanted, times, rates: vec![(Fault::NoUpdateCreate, 0.1), (Fault::TooManyEntries413, 0.05), (Fault::LinksExpire, 0.1)] }
+        Self { wanted, times, rates: vec![(Fault::NoUpdateCreate, 0.1)] }
     }
 
     /// What every EHR shows now and then.
@@ -54,6 +46,11 @@ impl Weather {
         Self { wanted: Vec::new(), times: 0, rates }
     }
 
+    /// Whether one of these was not yet shown often enough.
+    pub fn lacks(&self, sandbox: &Sandbox, some: &[Fault]) -> bool {
+        self.missing(sandbox).iter().any(|(fault, _)| some.contains(fault))
+    }
+
     /// What was not yet shown often enough, and how often it was.
     fn missing(&self, sandbox: &Sandbox) -> Vec<(Fault, u64)> {
         let ledger = sandbox.ledger_since(u64::MAX);
@@ -70,13 +67,13 @@ impl Weather {
     fn plan(&self, missing: &[(Fault, u64)]) -> FaultPlan {
         #[allow(clippy::cast_precision_loss, reason = "a few dozen")]
         let (each, seldom) = (BAD / missing.len().max(1) as f64, if missing.len() > 10 { 0.25 } else { 0.6 });
-        let mut plan = STANDING.iter().fold(FaultPlan::none(), |plan, fault| plan.always(*fault));
+        let mut plan = FaultPlan::none();
         for (fault, rate) in &self.rates {
             plan = plan.rate(*fault, *rate);
         }
         for (fault, _) in missing.iter().copied() {
             plan = match fault {
-                Fault::SearchLag => plan.always(fault),
+                Fault::SearchLag | Fault::SearchCache | Fault::ConditionalCreateRace => plan.always(fault),
                 fault if rare(fault) => plan.rate(fault, seldom),
                 fault => plan.rate(fault, each.max(0.01)),
             };
@@ -105,5 +102,11 @@ fn rare(fault: Fault) -> bool {
             | Fault::IgnoreIdentifier
             | Fault::TotalLies
             | Fault::Subsetted
+            | Fault::Redirect303
+            | Fault::DeleteAs404
+            | Fault::Precondition409
+            | Fault::IfMatchIgnored
+            | Fault::TooManyEntries413
+            | Fault::LinksExpire
     )
 }

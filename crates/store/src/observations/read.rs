@@ -24,6 +24,11 @@ pub(crate) fn open_version(key: &DataKey, id: ObservationId, version: i64, seale
     key.open_json("observation_versions", "sealed_draft", format_args!("{id}/{version}"), sealed)
 }
 
+/// Opens the EHR's own JSON of an observation's row.
+pub(crate) fn open_resource(key: &DataKey, id: ObservationId, sealed: &[u8]) -> Result<String> {
+    key.open_text("observations", "sealed_resource", id, sealed)
+}
+
 /// Seals the EHR's own JSON of an observation's row.
 pub(crate) fn seal_resource(key: &DataKey, id: ObservationId, resource: &str) -> Result<Vec<u8>> {
     key.seal_text("observations", "sealed_resource", id, resource)
@@ -153,7 +158,7 @@ impl<'a> View<'a> {
             synced_version: row.int_opt("synced_version")?.filter(|_| present),
             synced_at: row.ts_opt("synced_at")?.filter(|_| present),
             deleted: row.boolean("deleted")?,
-            resource: sealed_resource.map(|sealed| self.key.open_text("observations", "sealed_resource", id, &sealed)).transpose()?,
+            resource: sealed_resource.map(|sealed| open_resource(&self.key, id, &sealed)).transpose()?,
             interpreted: row.boolean("interpreted")?,
             delivery: None,
             created_at: row.ts("created_at")?,

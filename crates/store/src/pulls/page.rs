@@ -2,7 +2,7 @@
 
 use super::{Fence, PullClaim};
 use crate::engine::{Tx, args};
-use crate::observations::{seal_draft, seal_resource, seal_version};
+use crate::observations::{open_resource, seal_draft, seal_resource, seal_version};
 use crate::seal::DataKey;
 use crate::{PulledObservation, PulledResult, Result, standing};
 use model::{EhrId, ObservationDraft, ObservationId, Timestamp, Value};
@@ -45,6 +45,7 @@ struct Known {
     ours: bool,
     version: i64,
     draft: ObservationDraft,
+    resource: Option<String>,
     ehr_id: Option<EhrId>,
     ehr_version: Option<String>,
     synced_version: Option<i64>,
@@ -54,8 +55,8 @@ struct Known {
 
 macro_rules! known_columns {
     () => {
-        "SELECT id, patient_id, source, version, sealed_draft, ehr_id, ehr_version, ehr_generation, synced_version, settled_at, deleted \
-         FROM observations WHERE tenant_id = $1 AND "
+        "SELECT id, patient_id, source, version, sealed_draft, sealed_resource, ehr_id, ehr_version, ehr_generation, synced_version, \
+           settled_at, deleted FROM observations WHERE tenant_id = $1 AND "
     };
 }
 
@@ -80,11 +81,13 @@ impl Page<'_> {
     fn known(&self, row: &crate::engine::Row) -> Result<Known> {
         let (id, version) = (ObservationId(row.uuid("id")?), row.int("version")?);
         let present = row.int_opt("ehr_generation")? == Some(self.fence.generation);
+        let sealed = row.bytes_opt("sealed_resource")?.filter(|_| present);
         Ok(Known {
             id,
             ours: row.text("source")? == "platform",
             version,
             draft: self.key.open_json("observations", "sealed_draft", format_args!("{id}/{version}"), &row.bytes("sealed_draft")?)?,
+            resource: sealed.map(|sealed| open_resource(self.key, id, &sealed)).transpose()?,
             ehr_id: row.ehr_id_opt("ehr_id")?.filter(|_| present),
             ehr_version: row.text_opt("ehr_version")?.filter(|_| present),
             synced_version: row.int_opt("synced_version")?.filter(|_| present),
@@ -112,22 +115,19 @@ impl Page<'_> {
             self.have_it_read(tx, known).await?;
             return Ok(PulledResult::Unchanged);
         }
-        let ours = row.mark.is_none_or(|mark| mark == known.version) && same_content(&known.draft, &row.draft);
-        if ours {
-            tx.execute(
-                "UPDATE observations SET ehr_id = $3, ehr_version = $4 WHERE tenant_id = $1 AND id = $2",
-                args![&self.claim.tenant, known.id, &row.ehr_id, row.ehr_version.as_str()],
-            )
-            .await?;
+        // Saved again there, by itself or by our own repeat, and nothing more in it.
+        let as_sent = row.mark.is_none_or(|mark| mark == known.version) && same_content(&known.draft, &row.draft) && !row.more;
+        if known.resource.as_ref().map_or(as_sent, |shown| *shown == row.resource) {
             return Ok(PulledResult::Unchanged);
         }
-        // Somebody changed it there. What we sent stays among the versions; what is shown is what the chart says.
+        // Somebody changed it there. What we sent stays among the versions; what is shown is what the chart says. Its ETag is
+        // not taken for ours: the next update of the platform meets it, and no `PUT` destroys what the hospital wrote.
         let draft = ObservationDraft {
             message_id: known.draft.message_id.clone(),
             external_id: known.draft.external_id.clone(),
             ..row.draft.clone()
         };
-        self.write(tx, known.id, known.version, &draft, row).await?;
+        self.write(tx, known.id, known.version, &draft, row, known.ehr_version.as_deref()).await?;
         Ok(PulledResult::Updated)
     }
 
@@ -154,7 +154,7 @@ impl Page<'_> {
             args![&self.claim.tenant, known.id, version, self.now, self.claim.patient],
         )
         .await?;
-        self.write(tx, known.id, version, &row.draft, row).await?;
+        self.write(tx, known.id, version, &row.draft, row, Some(&row.ehr_version)).await?;
         self.keep_version(tx, known.id, version, &row.draft).await?;
         Ok(PulledResult::Updated)
     }
@@ -184,8 +184,16 @@ impl Page<'_> {
         Ok(PulledResult::Created)
     }
 
-    /// What the EHR shows is what is shown here.
-    async fn write(&self, tx: &mut Tx, id: ObservationId, version: i64, draft: &ObservationDraft, row: &PulledObservation) -> Result<()> {
+    /// What the EHR shows is what is shown here; `known`: the EHR's version that counts as known.
+    async fn write(
+        &self,
+        tx: &mut Tx,
+        id: ObservationId,
+        version: i64,
+        draft: &ObservationDraft,
+        row: &PulledObservation,
+        known: Option<&str>,
+    ) -> Result<()> {
         tx.execute(
             "UPDATE observations SET code = $3, sealed_draft = $4, sealed_resource = $5, interpreted = $6, ehr_id = $7, ehr_version = $8, \
                ehr_generation = $9, seen_at = $10, updated_at = $10 WHERE tenant_id = $1 AND id = $2",
@@ -197,7 +205,7 @@ impl Page<'_> {
                 seal_resource(self.key, id, &row.resource)?,
                 row.interpreted,
                 &row.ehr_id,
-                row.ehr_version.as_str(),
+                known,
                 self.fence.generation,
                 self.now
             ],

@@ -1,13 +1,14 @@
 //! An entry of a page: this patient's row, somebody else's, or one that cannot be read. Nothing is believed of a search
 //! but what the row itself says (PRODUCT, law 8: every row's subject is checked).
 
+use crate::found::{OurIdentifier, changed_by_somebody};
 use fhir::bundle::PageEntry;
 use fhir::identifier::version_mark;
 use fhir::mapping::EhrObservation;
 use fhir::reference::Reference;
 use fhir::resource::Resource;
 use fhir::search::location;
-use model::{EhrId, ObservationDraft, ObservationId, PatientId, Timestamp};
+use model::{EhrId, ObservationDraft, ObservationId, PatientId, ResourceKey, Timestamp};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
@@ -66,12 +67,19 @@ impl Reader {
         if observation.subsetted {
             return if asked.is_none() { Row::Empty(id) } else { Row::Unreadable };
         }
+        let draft = observation.draft(self.patient);
+        let mark = ours.and_then(|(value, _)| version_mark(&resource, &self.identifier_system, value));
+        let more = ours.is_some_and(|(_, id)| {
+            let ours = OurIdentifier::of(ResourceKey::Observation(id), &self.identifier_system);
+            changed_by_somebody(raw, mark.unwrap_or_default(), &draft, &ours, true)
+        });
         let row = PulledObservation {
             ehr_id: id,
             ehr_version: observation.version.clone().unwrap_or_else(|| digest(raw)),
             ours: ours.map(|(_, id)| id),
-            mark: ours.and_then(|(value, _)| version_mark(&resource, &self.identifier_system, value)),
-            draft: observation.draft(self.patient),
+            mark,
+            draft,
+            more,
             resource: observation.resource.clone(),
             interpreted: observation.interpreted(),
         };
@@ -109,6 +117,7 @@ impl Reader {
                 message_id: None,
                 external_id: None,
             },
+            more: false,
             resource: raw.to_owned(),
             interpreted: false,
         };

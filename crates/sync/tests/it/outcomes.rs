@@ -2,7 +2,8 @@
 
 use crate::gate::Which;
 use crate::judge::SYSTEM;
-use crate::world::{HOUR, MINUTE, SECOND, SETTLE, bare, conditional, every_means, lacking, on_each, on_each_with, own_id};
+use crate::pull::{asks, complete};
+use crate::world::{DAY, HOUR, MINUTE, SECOND, SETTLE, bare, conditional, every_means, lacking, on_each, on_each_with, own_id};
 use model::{Class, HeldReason, State};
 use sandbox::{Fault, FaultPlan};
 use serde_json::json;
@@ -269,6 +270,44 @@ async fn what_the_hospital_changed_is_never_written_over() {
     }
 }
 
+/// What the hospital adds to a delivered row or changes in it stays, also if the row was read or pulled before the platform corrects it.
+#[tokio::test]
+async fn a_note_that_the_hospital_added_is_never_written_over() {
+    for (read_by, value) in [("nobody", "3"), ("the audits", "3"), ("a pull", "3"), ("a pull", "1")] {
+        for (means, options) in every_means() {
+            on_each(options, async |w| {
+                let patient = w.known_patient().await;
+                let pain = w.observe(patient, "3").await;
+                w.next(1, Fault::CutAfterCommit, if means == "own id" { "PUT" } else { "POST" }, pain);
+                // Delivered, with audits to come.
+                w.settle_down().await;
+                w.is_delivered(pain).await;
+                let mut there = w.stored(pain).unwrap();
+                there["note"] = json!([{"text": "Corrigido na enfermaria."}]);
+                there["valueQuantity"]["value"] = value.parse().unwrap();
+                w.clock.forward(MINUTE);
+                w.ward.sandbox.put_resource(&there.to_string()).unwrap();
+                w.clock.forward(MINUTE);
+                match read_by {
+                    "nobody" => {}
+                    "a pull" => {
+                        complete(&asks(w, patient).await);
+                        let shown = w.observation(pain).await;
+                        assert!(shown.resource.is_some_and(|resource| resource.contains("Corrigido na enfermaria.")), "{means}");
+                    }
+                    _ => w.go_on_for(2 * DAY).await,
+                }
+                w.correct(pain, "8").await;
+                w.settle_down().await;
+                w.holds(pain, value);
+                let delivery = w.delivery(pain).await;
+                assert_eq!(delivery.state, State::Held(HeldReason::Conflict), "{means}, read by {read_by}: {delivery:?}");
+            })
+            .await;
+        }
+    }
+}
+
 /// More than one match: a person's decision.
 #[tokio::test]
 async fn two_resources_under_our_identifier_are_a_persons_case() {
@@ -357,7 +396,12 @@ async fn a_question_is_asked_again_before_a_person_is() {
             w.next(1, Fault::CutAfterCommit, "POST", pain);
             w.work().await;
             assert_eq!(w.delivery(pain).await.state, State::Uncertain);
+            // After the settle time an answer decides.
+            w.clock.to(w.clock.now().plus_ms(HOUR));
             w.next(1, slip, "GET", pain);
+            w.work().await;
+            let after_the_slip = w.delivery(pain).await.state;
+            assert!(!matches!(after_the_slip, State::Held(_)), "{slip}: {after_the_slip:?}");
             w.settle_down().await;
             w.is_delivered(pain).await;
             w.holds(pain, "3");

@@ -203,6 +203,7 @@ async fn pull(house: &House, patient: &str, resource: Option<&str>) {
             message_id: None,
             external_id: None,
         },
+        more: false,
         resource: resource.to_owned(),
         interpreted: true,
     };
