@@ -158,7 +158,7 @@ impl<'a> View<'a> {
             synced_version: row.int_opt("synced_version")?.filter(|_| present),
             synced_at: row.ts_opt("synced_at")?.filter(|_| present),
             deleted: row.boolean("deleted")?,
-            resource: sealed_resource.map(|sealed| open_resource(&self.key, id, &sealed)).transpose()?,
+            resource: sealed_resource.map(|sealed| open_resource(self.key, id, &sealed)).transpose()?,
             interpreted: row.boolean("interpreted")?,
             delivery: None,
             created_at: row.ts("created_at")?,
