@@ -1,14 +1,14 @@
 //! Asking what became of a delivery: a read by id, or a search by our identifier. A search result counts only if the row
 //! itself carries the identifier (PRODUCT, effect ledger, rule 12).
 
-use crate::found::{Judged, OurIdentifier, changed_by_somebody, judge_content};
+use crate::found::{Judged, OurIdentifier, changed_by_somebody, judge_content, subject_is};
 use crate::lane::{LaneTurn, limit_ms};
 use crate::settle::{Ended, settle_asked, settle_no_way_to_ask, settle_not_asked};
 use ehr::client::{Answer as EhrAnswer, Call, Next, SearchPage, Walk};
 use ehr::reply::Outcome;
 use fhir::search::Query;
 use model::delivery::Found;
-use model::{AttemptId, Class, EhrId, Means, Proof, ResourceKey, State, Timestamp};
+use model::{AttemptId, Class, EhrId, Means, PatientId, Proof, ResourceKey, State, Timestamp};
 use std::collections::BTreeMap;
 use store::{Begin, Error, Settlement, WorkRow};
 
@@ -71,13 +71,19 @@ pub(crate) async fn ask(lane: &LaneTurn, row: &WorkRow) -> Answer {
 /// an older mark it is then not written over; of a delivered row the ETag is not taken for ours, so that the next update
 /// meets it (PRODUCT, outcome table, 409 / 412).
 pub(crate) async fn told_apart(lane: &LaneTurn, row: &WorkRow, ours: &OurIdentifier, judged: Judged) -> Judged {
-    let (Found::Version { version, etag }, ResourceKey::Observation(id)) = (&judged.found, row.resource) else { return judged };
+    let id = match row.resource {
+        ResourceKey::Observation(id) => id,
+        ResourceKey::Patient(patient) => return of_the_patient(lane, row, patient, judged).await,
+    };
+    let Found::Version { version, etag } = &judged.found else { return judged };
     if (row.ehr_version.is_some() && row.ehr_version == *etag) || *version > row.version {
         return judged;
     }
     let (Some(raw), Ok(Some(draft))) = (&judged.raw, lane.lane.tenant().observation_version(id, *version).await) else { return judged };
     let (to_be_overwritten, saved_since) = (*version < row.version, row.ehr_version.is_some());
-    if !changed_by_somebody(raw, *version, &draft, ours, to_be_overwritten || saved_since) {
+    if !changed_by_somebody(raw, *version, &draft, ours, to_be_overwritten || saved_since)
+        && !moved_to_another(lane, raw, draft.patient_id).await
+    {
         return judged;
     }
     let found = match row.state {
@@ -85,6 +91,25 @@ pub(crate) async fn told_apart(lane: &LaneTurn, row: &WorkRow, ours: &OurIdentif
         _ => Found::Changed { etag: etag.clone() },
     };
     Judged { found, ..judged }
+}
+
+/// The hospital has filed it with another patient, which our next `PUT` would undo.
+async fn moved_to_another(lane: &LaneTurn, raw: &str, patient: PatientId) -> bool {
+    let Ok(Some(patient)) = lane.lane.tenant().patient(patient).await else { return false };
+    let link = patient.link;
+    // After a person's link the row may stand where it was first written.
+    !link.by_person() && link.ehr_id.is_some_and(|at| !subject_is(raw, &at, &lane.stored.connection.base_url))
+}
+
+/// A Patient that we created, read again after a person has linked another one: no longer this delivery's matter.
+async fn of_the_patient(lane: &LaneTurn, row: &WorkRow, patient: PatientId, judged: Judged) -> Judged {
+    if row.state != State::Delivered || matches!(judged.found, Found::Version { .. }) {
+        return judged;
+    }
+    match lane.lane.tenant().patient(patient).await {
+        Ok(Some(patient)) if patient.link.by_person() => Judged::bare(Found::Nothing { sent_at: lane.engine.now() }),
+        _ => judged,
+    }
 }
 
 /// The settlement of a question.

@@ -1,6 +1,8 @@
 //! Tasks of the house, run as `cargo xtask TASK`; they need nothing but cargo.
 
 mod postgres;
+mod sabotage;
+mod sim;
 mod spdx;
 mod supply;
 mod test;
@@ -18,11 +20,15 @@ fn main() -> ExitCode {
         Some("test") => test::run(&root, &rest),
         Some("tidy") => tidy::run(&root),
         Some("supply") => supply::run(&root),
+        Some("sabotage") => sabotage::run(&root, &rest),
+        Some("sim") => sim::run(&root, &rest),
         _ => {
             eprintln!(
                 "cargo xtask test [ARGS OF cargo test]   all tests, on SQLite and on PostgreSQL (which it installs where it is absent and may)\n\
                  cargo xtask tidy                        what the compiler does not see: headers, sizes, migrations, READMEs, imports\n\
-                 cargo xtask supply                      licences, bans and sources of every dependency, by deny.toml"
+                 cargo xtask supply                      licences, bans and sources of every dependency, by deny.toml\n\
+                 cargo xtask sabotage [--list | NAME...] takes one rule at a time out of a copy of the source and wants a test to see it\n\
+                 cargo xtask sim --seeds N --hours H     so many simulated worlds; one failing seed again: --seed S"
             );
             return ExitCode::from(2);
         }

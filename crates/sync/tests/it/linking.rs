@@ -230,6 +230,24 @@ async fn a_patient_whose_create_lost_its_answer_is_created_once() {
 
 /// Replaced between two pushes: held, the survivor proposed, a person confirms.
 #[tokio::test]
+async fn a_patient_that_we_created_is_no_conflict_after_a_person_has_linked_another_record() {
+    on_each(own_id(), async |w| {
+        let patient = w.patient().await;
+        w.next(1, Fault::CutAfterCommit, "PUT", patient);
+        w.observe(patient, "3").await;
+        w.settle_down().await;
+        // Its audits are still to come.
+        w.ward.sandbox.put_resource(r#"{"resourceType":"Patient","id":"hospital-1","active":true}"#).unwrap();
+        w.tenant.link_by_person(w.clock.now(), patient, Some(EhrId::new("hospital-1").unwrap()), "ana").await.unwrap().unwrap();
+        w.go_on_for(2 * DAY).await;
+        for delivery in w.listed(store::DeliveryFilter { patient_id: Some(patient), ..store::DeliveryFilter::default() }).await {
+            assert_eq!(delivery.state, model::State::Delivered, "{delivery:?}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_merged_patient_is_held_until_a_person_confirms_the_survivor() {
     on_each(own_id(), async |w| {
         let patient = linked(w, "hospital-1").await;

@@ -54,6 +54,27 @@ async fn a_200_on_a_conditional_create_counts_only_with_our_identifier_and_subje
     .await;
 }
 
+/// The same where it shows our very version: it is still somebody else's.
+#[tokio::test]
+async fn a_200_on_a_conditional_create_that_shows_our_version_at_another_patient_is_a_conflict() {
+    on_each(conditional(), async |w| {
+        let patient = w.known_patient().await;
+        let other = w.known_patient().await;
+        let like_it = w.observe(other, "3").await;
+        w.settle_down().await;
+        let pain = w.observe(patient, "3").await;
+        let there = w.stored(like_it).unwrap().to_string().replace(&like_it.to_string(), &pain.to_string());
+        let mut there: serde_json::Value = serde_json::from_str(&there).unwrap();
+        there.as_object_mut().unwrap().remove("id");
+        w.ward.sandbox.put_resource(&there.to_string()).unwrap();
+        w.settle_down().await;
+        let delivery = w.delivery(pain).await;
+        assert_eq!(delivery.state, State::Held(HeldReason::Conflict), "{delivery:?}");
+        assert_eq!(w.effects(pain).len(), 1, "nothing was written over it");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_200_on_a_conditional_create_that_shows_our_own_version_is_delivered() {
     on_each(conditional(), async |w| {
@@ -305,6 +326,30 @@ async fn a_note_that_the_hospital_added_is_never_written_over() {
             })
             .await;
         }
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_the_hospital_moved_to_another_patient_is_not_moved_back() {
+    for (means, options) in every_means() {
+        on_each(options, async |w| {
+            let (patient, other) = (w.known_patient().await, w.known_patient().await);
+            let pain = w.observe(patient, "3").await;
+            w.next(1, Fault::CutAfterCommit, if means == "own id" { "PUT" } else { "POST" }, pain);
+            w.settle_down().await;
+            w.is_delivered(pain).await;
+            let moved = format!("Patient/{}", w.ehr_id(other).await);
+            let mut there = w.stored(pain).unwrap();
+            there["subject"]["reference"] = json!(moved);
+            w.ward.sandbox.put_resource(&there.to_string()).unwrap();
+            w.go_on_for(2 * DAY).await;
+            w.correct(pain, "8").await;
+            w.settle_down().await;
+            assert_eq!(w.stored(pain).unwrap()["subject"]["reference"], moved);
+            let delivery = w.delivery(pain).await;
+            assert_eq!(delivery.state, State::Held(HeldReason::Conflict), "{means}: {delivery:?}");
+        })
+        .await;
     }
 }
 

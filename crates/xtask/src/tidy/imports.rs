@@ -13,6 +13,7 @@ const MAY: &[(&str, &[&str])] = &[
     // The judge shares no code with the judged.
     ("sandbox", &[]),
     ("ponte", &["model", "fhir", "ehr", "store", "sync", "web", "sandbox"]),
+    ("sim", &["model", "ehr", "store", "sync", "sandbox"]),
 ];
 
 pub(super) fn check(root: &Path, found: &mut Vec<String>) {

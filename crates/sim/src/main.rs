@@ -1,0 +1,132 @@
+//! `ponte-sim [--seeds N] [--seed S] [--hours H] [--postgres]`: plays so many worlds; a failing one is named by its seed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a tool that cannot go on has to end")]
+
+use futures::FutureExt;
+use ponte_sim::chance::die_quietly;
+use ponte_sim::world::{Played, play};
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+struct Wish {
+    first: u64,
+    seeds: u64,
+    hours: i64,
+    postgres: bool,
+}
+
+fn wish() -> Result<Wish, String> {
+    let mut wish = Wish { first: 1, seeds: 20, hours: 24, postgres: false };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|text| text.parse::<u64>().ok()).ok_or(format!("{word} wants a number"));
+        match word.as_str() {
+            "--seeds" => wish.seeds = number()?,
+            "--seed" => (wish.first, wish.seeds) = (number()?, 1),
+            "--from" => wish.first = number()?,
+            "--hours" => wish.hours = i64::try_from(number()?).map_err(|_| "too many hours")?,
+            "--postgres" => wish.postgres = true,
+            _ => return Err(format!("{word} is not known: --seeds N, --seed S, --from S, --hours H, --postgres")),
+        }
+    }
+    Ok(wish)
+}
+
+#[derive(Default)]
+struct Sum {
+    worlds: u64,
+    requests: u64,
+    accepted: u64,
+    deaths: u64,
+    freezes: u64,
+    faults: BTreeMap<String, u64>,
+    failed: Vec<u64>,
+}
+
+fn main() -> ExitCode {
+    let wish = match wish() {
+        Ok(wish) => wish,
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            return ExitCode::from(2);
+        }
+    };
+    die_quietly();
+    let (began, next, sum) = (Instant::now(), AtomicU64::new(wish.first), Mutex::new(Sum::default()));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= wish.first + wish.seeds {
+                        return;
+                    }
+                    let played = world(seed, wish.hours, wish.postgres);
+                    add(&mut sum.lock().unwrap(), seed, played, wish.seeds == 1);
+                }
+            });
+        }
+    });
+    let sum = sum.into_inner().unwrap();
+    println!(
+        "{} worlds of {} h in {:.0} s: {} versions accepted, {} requests, {} deaths, {} freezes; faults shown: {:?}",
+        sum.worlds,
+        wish.hours,
+        began.elapsed().as_secs_f64(),
+        sum.accepted,
+        sum.requests,
+        sum.deaths,
+        sum.freezes,
+        sum.faults
+    );
+    if sum.failed.is_empty() {
+        println!("0 lost, 0 doubled, 0 out of order, 0 overwritten, 0 across tenants, 0 silent.");
+        ExitCode::SUCCESS
+    } else {
+        println!("FAILED: seeds {:?}; one again: cargo xtask sim --seed {} --hours {}", sum.failed, sum.failed[0], wish.hours);
+        ExitCode::FAILURE
+    }
+}
+
+fn world(seed: u64, hours: i64, postgres: bool) -> Result<Played, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let database = if postgres { testing::postgres().await.ok_or("there is no PostgreSQL")? } else { testing::sqlite() };
+        let played = AssertUnwindSafe(play(database.url(), seed, hours)).catch_unwind().await;
+        played.map_err(|panic| {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+        })
+    })
+}
+
+fn add(sum: &mut Sum, seed: u64, played: Result<Played, String>, alone: bool) {
+    sum.worlds += 1;
+    match played {
+        Ok(played) => {
+            sum.requests += played.requests;
+            sum.accepted += played.accepted;
+            sum.deaths += played.deaths;
+            sum.freezes += played.freezes;
+            for (fault, times) in played.faults {
+                *sum.faults.entry(fault).or_default() += times;
+            }
+            println!("seed {seed}: {} versions, {} requests, hash {}", played.accepted, played.requests, played.hash);
+            let most = if alone { usize::MAX } else { 1 };
+            for wrong in played.wrong.iter().take(most) {
+                println!("seed {seed} WRONG: {}", if alone { wrong.clone() } else { wrong.chars().take(1200).collect() });
+            }
+            if !played.wrong.is_empty() {
+                sum.failed.push(seed);
+            }
+        }
+        Err(why) => {
+            println!("seed {seed} BROKE OFF: {}", why.chars().take(3000).collect::<String>());
+            sum.failed.push(seed);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The platform and the hospital's people at one tenant: they register, observe, correct, withdraw, pull, link, replay.
+
+use crate::chance::{Dice, Hand};
+use model::{
+    Cpf, Decimal, EhrId, Observation, ObservationDraft, ObservationId, PatientDraft, PatientId, State, TenantId, Value, WhoseMove,
+};
+use sandbox::{Author, Profile, Sandbox};
+use serde_json::json;
+use std::collections::BTreeSet;
+use store::idempotency::Once;
+use store::{Accepted, DeliveryFilter, NewPatient, PageRequest, Store, Tenant};
+
+/// The identifier system of our observations.
+pub const SYSTEM: &str = "urn:ponte:observation";
+
+/// One accepted version, in the order of acceptance.
+#[derive(Debug, Clone)]
+pub struct Taken {
+    pub id: ObservationId,
+    pub patient: PatientId,
+    pub version: i64,
+}
+
+/// A tenant and its EHR.
+pub struct Ward {
+    pub tenant: Tenant,
+    pub host: String,
+    pub profile: Profile,
+    pub sandbox: Sandbox,
+    pub patients: Vec<PatientId>,
+    pub taken: Vec<Taken>,
+    /// A person sent these again, out of the order.
+    pub replayed: BTreeSet<ObservationId>,
+    /// A person gave these another Patient.
+    pub relinked: BTreeSet<PatientId>,
+    hand: Hand,
+    dice: Dice,
+    serial: u64,
+}
+
+impl Ward {
+    pub async fn open(store: &Store, at: usize, profile: Profile, sandbox: Sandbox, hand: &Hand, dice: &Dice) -> Self {
+        let tenant = store.tenant(&TenantId::new(format!("ward-{at}")).unwrap());
+        let mut ward = Self {
+            tenant,
+            host: host(at),
+            profile,
+            sandbox,
+            patients: Vec::new(),
+            taken: Vec::new(),
+            replayed: BTreeSet::new(),
+            relinked: BTreeSet::new(),
+            hand: hand.clone(),
+            dice: dice.clone(),
+            serial: u64::try_from(at).unwrap() * 10_000,
+        };
+        ward.configure(json!({
+            "enabled": true, "baseUrl": format!("http://{}/fhir", ward.host), "authType": "oauth2",
+            "authConfig": {"clientId": "ponte", "clientSecret": "s", "tokenUrl": format!("http://{}/oauth/token", ward.host), "scope": "system/*.cruds"},
+            "syncFrequency": "realtime", "maxRetries": 6, "initialDelay": 1000, "maxDelay": 60000, "backoffMultiplier": 2.0,
+            "requestTimeout": 10000, "settleTime": 60000,
+        }))
+        .await;
+        for _ in 0..3 + dice.below(4) {
+            ward.register().await;
+        }
+        ward
+    }
+
+    async fn configure(&self, body: serde_json::Value) {
+        let before = self.tenant.connection().await.unwrap();
+        let built = model::Connection::build(body.as_object().unwrap(), before.as_ref().map(|s| s.connection.as_ref())).unwrap();
+        let stored = self.tenant.put_connection(self.hand.now(), &built, before.map(|s| s.revision), "admin").await.unwrap();
+        assert!(stored.is_some(), "the configuration was changed by somebody else");
+    }
+
+    async fn register(&mut self) {
+        self.serial += 1;
+        let n = self.serial;
+        let draft = PatientDraft {
+            name: format!("Maria Aparecida {n}"),
+            birth_date: format!("19{:02}-0{}-1{}", 40 + n % 50, 1 + n % 9, n % 9),
+            gender: None,
+            phone: None,
+            email: None,
+            cpf: Some(Cpf::beginning_with(&(123_000_000 + n * 7).to_string()).unwrap()),
+            cns: None,
+            external_id: None,
+        };
+        let once = self.tenant.create_patient(self.hand.now(), NewPatient { draft, link: None }, None).await.unwrap().unwrap();
+        let Once::Done(patient) = once else { panic!("the patient was not accepted") };
+        self.patients.push(patient.id);
+    }
+
+    /// Somebody does something.
+    pub async fn act(&mut self, fleet: &Store) {
+        match self.dice.below(100) {
+            0..50 => self.observe().await,
+            50..68 => self.correct().await,
+            68..72 => self.withdraw().await,
+            72..80 => self.ask_for_a_pull().await,
+            80..85 => self.hospital_writes().await,
+            85..88 => self.hospital_saves_ours_again().await,
+            88..90 => self.hospital_deletes(),
+            90..93 => self.configure(json!({"maxRetries": self.dice.between(3, 9)})).await,
+            93..96 => self.replay(false).await,
+            96..98 => drop(fleet.fleet().sweep(self.hand.now(), false).await.unwrap()),
+            98 => self.register().await,
+            _ => self.relink().await,
+        }
+    }
+
+    async fn observe(&mut self) {
+        let drafts: Vec<_> = (0..=self.dice.below(8)).map(|_| (self.draft(), None)).collect();
+        let patients: Vec<_> = drafts.iter().map(|(draft, _): &(ObservationDraft, _)| draft.patient_id).collect();
+        let once = self.tenant.create_observations(self.hand.now(), drafts, None).await.unwrap();
+        let Once::Done(accepted) = once else { panic!("not accepted") };
+        for (accepted, patient) in accepted.into_iter().zip(patients) {
+            let Accepted::Stored(observation) = accepted else { panic!("the patient is unknown") };
+            self.taken.push(Taken { id: observation.id, patient, version: observation.version });
+        }
+    }
+
+    fn draft(&self) -> ObservationDraft {
+        ObservationDraft {
+            patient_id: *self.dice.one_of(&self.patients),
+            code: Some("72514-3".to_owned()),
+            code_system: Some("http://loinc.org".to_owned()),
+            display: Some("Dor".to_owned()),
+            effective: Some("2026-11-20T08:15:30-03:00".to_owned()),
+            value: Some(self.score()),
+            status: "final".to_owned(),
+            message_id: None,
+            external_id: None,
+        }
+    }
+
+    fn score(&self) -> Value {
+        Value::Quantity { value: Decimal::parse(&self.dice.below(11).to_string()).unwrap(), unit: Some("{score}".to_owned()) }
+    }
+
+    pub async fn observation(&self, id: ObservationId) -> Observation {
+        self.tenant.observation(self.hand.now(), id).await.unwrap().unwrap()
+    }
+
+    async fn one(&self) -> Option<Observation> {
+        if self.taken.is_empty() {
+            return None;
+        }
+        let here = self.observation(self.dice.one_of(&self.taken).id).await;
+        (here.draft.status != "entered-in-error").then_some(here)
+    }
+
+    async fn correct(&mut self) {
+        let Some(here) = self.one().await else { return };
+        let draft = ObservationDraft { status: "corrected".to_owned(), value: Some(self.score()), ..here.draft };
+        let patient = draft.patient_id;
+        if let Some(updated) = self.tenant.update_observation(self.hand.now(), here.id, here.version, draft, None).await.unwrap()
+            && updated.version > here.version
+        {
+            self.taken.push(Taken { id: here.id, patient, version: updated.version });
+        }
+    }
+
+    async fn withdraw(&mut self) {
+        let Some(here) = self.one().await else { return };
+        if self.tenant.withdraw_observation(self.hand.now(), here.id).await.unwrap() {
+            let version = self.observation(here.id).await.version;
+            self.taken.push(Taken { id: here.id, patient: here.draft.patient_id, version });
+        }
+    }
+
+    async fn ask_for_a_pull(&self) {
+        self.tenant.request_pull(self.hand.now(), *self.dice.one_of(&self.patients)).await.unwrap();
+    }
+
+    /// The EHR's id of a patient who is linked.
+    pub async fn linked(&self, patient: PatientId) -> Option<EhrId> {
+        let link = self.tenant.patient(patient).await.unwrap().unwrap().link;
+        link.ehr_id.filter(|_| link.state == model::LinkState::Linked)
+    }
+
+    async fn hospital_writes(&mut self) {
+        let Some(at) = self.linked(*self.dice.one_of(&self.patients)).await else { return };
+        let id = if self.dice.happens(0.3) { self.dice.below(40) } else { 40 + self.taken.len() };
+        let row = json!({"resourceType": "Observation", "id": format!("h-{id}"), "status": "final", "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
+            "subject": {"reference": format!("Patient/{at}")}, "effectiveDateTime": "2026-11-20T10:00:00-03:00",
+            "valueQuantity": {"value": self.dice.between(50, 120), "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}});
+        self.sandbox.put_resource(&row.to_string()).unwrap();
+    }
+
+    async fn hospital_saves_ours_again(&mut self) {
+        let Some(here) = self.one().await else { return };
+        let filter = DeliveryFilter { observation_id: Some(here.id), ..DeliveryFilter::default() };
+        let page = PageRequest { limit: 50, before: None };
+        let deliveries = self.tenant.deliveries(self.hand.now(), &filter, &page).await.unwrap().items;
+        let rests = deliveries.iter().all(|one| matches!(one.state, State::Delivered | State::Superseded | State::Canceled));
+        let there = self.sandbox.ledger();
+        if let [held] = there.by_identifier(SYSTEM, &here.id.to_string())[..]
+            && rests
+            && there.late_pending == 0
+        {
+            let row = self.sandbox.resource("Observation", &held.id).unwrap();
+            self.sandbox.put_resource(&row).unwrap();
+        }
+    }
+
+    fn hospital_deletes(&self) {
+        let id = format!("h-{}", self.dice.below(40));
+        self.sandbox.delete("Observation", &id);
+    }
+
+    async fn relink(&mut self) {
+        let patient = *self.dice.one_of(&self.patients);
+        let (_, id) = self.sandbox.put_resource(&json!({"resourceType": "Patient", "active": true}).to_string()).unwrap();
+        self.relinked.insert(patient);
+        self.tenant.link_by_person(self.hand.now(), patient, Some(EhrId::new(id).unwrap()), "ana").await.unwrap().unwrap();
+    }
+
+    /// What waits for a person is sent again; `all`: or only what is dead.
+    pub async fn replay(&mut self, all: bool) {
+        for delivery in self.waiting().await {
+            let dead = delivery.state == State::Dead;
+            if dead || (all && delivery.whose_move() == WhoseMove::You) {
+                if let model::ResourceKey::Observation(id) = delivery.resource {
+                    self.replayed.insert(id);
+                }
+                self.tenant.replay(self.hand.now(), delivery.id, "ana").await.unwrap();
+            }
+        }
+    }
+
+    pub fn now(&self) -> model::Timestamp {
+        self.hand.now()
+    }
+
+    /// What is not at its end.
+    pub async fn waiting(&self) -> Vec<model::Delivery> {
+        let mut all = self.everything().await;
+        all.retain(|one| !matches!(one.state, State::Delivered | State::Superseded | State::Canceled));
+        all
+    }
+
+    /// Every delivery.
+    pub async fn everything(&self) -> Vec<model::Delivery> {
+        let mut all = Vec::new();
+        let mut page = PageRequest { limit: 200, before: None };
+        loop {
+            let listed = self.tenant.deliveries(self.hand.now(), &DeliveryFilter::default(), &page).await.unwrap();
+            all.extend(listed.items);
+            page.before = listed.next;
+            if page.before.is_none() {
+                return all;
+            }
+        }
+    }
+
+    /// The versions of an observation that the EHR took from us, in order.
+    pub fn marks(&self, id: ObservationId) -> Vec<(u64, i64)> {
+        let ledger = self.sandbox.ledger();
+        let effects = ledger.effects_by_identifier(SYSTEM, &id.to_string()).into_iter().filter(|effect| effect.by == Author::Client);
+        effects.map(|effect| (effect.seq, crate::judge::mark(effect))).collect()
+    }
+}
+
+/// The name under which a ward's EHR is found.
+pub fn host(at: usize) -> String {
+    format!("ehr-{at}.example")
+}

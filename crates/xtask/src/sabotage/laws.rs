@@ -1,0 +1,257 @@
+//! The laws beside the ledger: the right patient, tenants, secrets, fairness, digits, and pulls that are complete.
+
+use super::{Cut, Sabotage, Watch};
+
+pub(super) const SABOTAGES: &[Sabotage] = &[
+    Sabotage {
+        name: "digits-lost",
+        rule: "law 7: decimals keep their digits",
+        cuts: &[Cut {
+            file: "crates/model/src/decimal.rs",
+            find: "serde_json::from_str::<serde_json::Number>(text).ok().map(Self)",
+            replace: "serde_json::Number::from_f64(serde_json::from_str::<serde_json::Number>(text).ok()?.as_f64()?).map(Self)",
+        }],
+        watch: Watch::engine(&["laws::digits_and_offsets"]),
+    },
+    Sabotage {
+        name: "birth-date-ignored",
+        rule: "law 3: a link agrees on the birth date",
+        cuts: &[Cut {
+            file: "crates/fhir/src/mapping/evidence.rs",
+            find: "let doubt = first.or(birth_date).or(placeholder.then_some(Doubt::Placeholder));",
+            replace: "let doubt = first.or(placeholder.then_some(Doubt::Placeholder));",
+        }],
+        watch: Watch::engine(&["linking::the_same_cpf_with_another_birth_date"]),
+    },
+    Sabotage {
+        name: "foreign-next-link",
+        rule: "law 5: a next link to another origin is not followed",
+        cuts: &[Cut {
+            file: "crates/ehr/src/client/walk.rs",
+            find: "if !same_origin(&url, base) {",
+            replace: "if !same_origin(&url, base) && url.port() == Some(0) {",
+        }],
+        watch: Watch::inside("ponte-ehr", &["next_links_are_followed"]),
+    },
+    Sabotage {
+        name: "no-sweep",
+        rule: "law 2: what waits for its hour is swept",
+        cuts: &[Cut {
+            file: "crates/store/src/fleet/sweep.rs",
+            find: "swept += sweep_tenant(inner, &tenant, now).await?;",
+            replace: "swept += u64::from(now.0 < 0 && tenant.as_str().is_empty());",
+        }],
+        watch: Watch::engine(&["retry::a_row_that_fails_by_itself"]),
+    },
+    Sabotage {
+        name: "patients-order-lost",
+        rule: "law 6: the order of one patient is kept",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/work.rs",
+            find: r#"THEN 0 ELSE 1 END, d.seq""#,
+            replace: r#"THEN 0 ELSE 1 END, d.seq DESC""#,
+        }],
+        watch: Watch::engine(&["laws::the_order"]),
+    },
+    Sabotage {
+        name: "lanes-do-not-take-turns",
+        rule: "law 6: the longest unserved lane of a tenant is served first",
+        cuts: &[Cut {
+            file: "crates/store/src/fleet/claims.rs",
+            find: "ORDER BY t.served_at, l.served_at, l.tenant_id, l.shard LIMIT 1",
+            replace: "ORDER BY t.served_at, l.tenant_id, l.shard LIMIT 1",
+        }],
+        watch: Watch::engine(&["fairness::a_fresh_observation"]),
+    },
+    Sabotage {
+        name: "backlog-before-fresh",
+        rule: "law 6: a fresh observation overtakes its tenant's backlog",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/work.rs",
+            find: "ORDER BY fresh_at DESC, head_due, patient_id LIMIT $4",
+            replace: "ORDER BY head_due, patient_id LIMIT $4",
+        }],
+        watch: Watch::engine(&["fairness::a_fresh_observation", "fairness::fresh_goes_before"]),
+    },
+    Sabotage {
+        name: "poison-goes-on",
+        rule: "law 6: what has killed the process five times is dead",
+        cuts: &[Cut {
+            file: "crates/store/src/lane.rs",
+            find: "pub(crate) const CLAIMS_MAX: i64 = 5;",
+            replace: "pub(crate) const CLAIMS_MAX: i64 = i64::MAX;",
+        }],
+        watch: Watch::engine(&["poison::a_row_that_kills"]),
+    },
+    Sabotage {
+        name: "anywhere-is-home",
+        rule: "a copied database sends nothing",
+        cuts: &[Cut {
+            file: "crates/store/src/installation.rs",
+            find: "let here = known.as_ref().is_none_or(|(home, _)| place.is(home));",
+            replace: "let here = known.as_ref().is_none_or(|(home, _)| place.is(home) || !home.is_empty());",
+        }],
+        watch: Watch::engine(&["homes::a_copied_database"]),
+    },
+    Sabotage {
+        name: "restored-without-asking",
+        rule: "a restored database settles first what may have happened since",
+        cuts: &[Cut {
+            file: "crates/store/src/installation.rs",
+            find: "if what == Adopt::Restored {",
+            replace: "if what == Adopt::Restored && settle_ms < 0 {",
+        }],
+        watch: Watch::engine(&["homes::a_restored_database"]),
+    },
+    Sabotage {
+        name: "rule-overrules-a-person",
+        rule: "law 3: a rule that decides late does not overrule the person who decided meanwhile",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/link.rs",
+            find: r#"if present && by.is_some_and(|by| by.starts_with("person:")) && !same {"#,
+            replace: r#"if present && by.is_some_and(|by| by.starts_with("nobody:")) && !same {"#,
+        }],
+        watch: Watch::engine(&["linking::a_persons_link"]),
+    },
+    Sabotage {
+        name: "hospitals-version-taken-by-pull",
+        rule: "a pull does not take the hospital's ETag for ours",
+        cuts: &[Cut {
+            file: "crates/store/src/pulls/page.rs",
+            find: "self.write(tx, known.id, known.version, &draft, row, known.ehr_version.as_deref()).await?;",
+            replace: "self.write(tx, known.id, known.version, &draft, row, Some(&row.ehr_version)).await?;",
+        }],
+        watch: Watch::engine(&["outcomes::a_note_that_the_hospital_added"]),
+    },
+    Sabotage {
+        name: "additions-unseen-by-pull",
+        rule: "law 8: what the hospital adds to our row is shown",
+        cuts: &[Cut {
+            file: "crates/store/src/pulls/page.rs",
+            find: "same_content(&known.draft, &row.draft) && !row.more;",
+            replace: "same_content(&known.draft, &row.draft);",
+        }],
+        watch: Watch::engine(&["outcomes::a_note_that_the_hospital_added"]),
+    },
+    Sabotage {
+        name: "sealed-index-readable",
+        rule: "law 5: national identifiers are sealed at rest",
+        cuts: &[Cut {
+            file: "crates/store/src/seal.rs",
+            find: r"        hex(&keyed.finalize().into_bytes())
+",
+            replace: r"        value.to_owned()
+",
+        }],
+        watch: Watch { package: "ponte-store", program: Some("sealing"), filters: &["no_marker"] },
+    },
+    Sabotage {
+        name: "persons-link-judged-by-rules",
+        rule: "law 3: a person's link always wins",
+        cuts: &[Cut {
+            file: "crates/sync/src/reading.rs",
+            find: "if !patient.link.by_person() {",
+            replace: "if !patient.link.by_person() || there.birth_date.is_some() {",
+        }],
+        watch: Watch::engine(&["linking::a_persons_link"]),
+    },
+    Sabotage {
+        name: "row-of-anybody",
+        rule: "law 8: every row's subject is checked",
+        cuts: &[Cut {
+            file: "crates/sync/src/pull/row.rs",
+            find: "if !observation.subject_is(&self.ehr_id, &self.base_url) {",
+            replace: "if !observation.subject_is(&self.ehr_id, &self.base_url) && raw.is_empty() {",
+        }],
+        watch: Watch::engine(&["assumptions::row_17", "pull::rows_of_other_patients"]),
+    },
+    Sabotage {
+        name: "no-overlap",
+        rule: "law 8: a pull reaches back behind its watermark",
+        cuts: &[Cut {
+            file: "crates/sync/src/pull/turn.rs",
+            find: "self.state.watermark.map(|watermark| watermark.plus_ms(-overlap));",
+            replace: "self.state.watermark.map(|watermark| watermark.plus_ms(overlap.min(0)));",
+        }],
+        watch: Watch::engine(&["pull::a_second_pull"]),
+    },
+    Sabotage {
+        name: "links-instead-of-values",
+        rule: "law 8: the list is walked by value, not by next links",
+        cuts: &[Cut {
+            file: "crates/sync/src/pull/walk.rs",
+            find: r"        match (outside, largest, &seen.next) {
+",
+            replace: r"        if seen.next != Onward::End {
+            return self.follow(&seen.next);
+        }
+        if self.linked {
+            return Step::Done;
+        }
+        match (outside, largest, &seen.next) {
+",
+        }],
+        watch: Watch::engine(&["pull::three_hundred_rows"]),
+    },
+    Sabotage {
+        name: "one-pass-is-enough",
+        rule: "law 8: a pass over several pages is repeated until two are alike",
+        cuts: &[Cut {
+            file: "crates/sync/src/pull/walk.rs",
+            find: "if !self.linked || self.proven() { Step::Done } else { self.again() }",
+            replace: "Step::Done",
+        }],
+        watch: Watch::inside("ponte-sync", &["pull::walk"]),
+    },
+    Sabotage {
+        name: "no-whole-read",
+        rule: "law 8: a whole read follows from time to time",
+        cuts: &[Cut {
+            file: "crates/sync/src/pull/turn.rs",
+            find: "at.review_due = !at.full && self.state.last_full_at.is_none_or(|last| now.ms_since(last) >= WHOLE_EVERY_MS);",
+            replace: "at.review_due = !at.full && now.0 < WHOLE_EVERY_MS.min(0);",
+        }],
+        watch: Watch::engine(&["pull::deletes_are_found"]),
+    },
+    Sabotage {
+        name: "query-of-every-tenant",
+        rule: "law 4: a query is of one tenant",
+        cuts: &[Cut {
+            file: "crates/store/src/ledger/read.rs",
+            find: r#"" FROM deliveries d WHERE d.tenant_id = $1 AND d.id = $2""#,
+            replace: r#"" FROM deliveries d WHERE CAST($1 AS TEXT) IS NOT NULL AND d.id = $2""#,
+        }],
+        watch: Watch::api(&["doors::another_tenants_ids"]),
+    },
+    Sabotage {
+        name: "any-role-may",
+        rule: "the contract: some doors are the administrator's alone",
+        cuts: &[Cut {
+            file: "crates/web/src/auth.rs",
+            find: "if self.role == Role::Admin {",
+            replace: "if self.role == Role::Admin || !self.sub.is_empty() {",
+        }],
+        watch: Watch::api(&["doors::a_role_may"]),
+    },
+    Sabotage {
+        name: "cursor-of-another-tenant",
+        rule: "law 4: a cursor is of one tenant and one list",
+        cuts: &[Cut {
+            file: "crates/web/src/cursor.rs",
+            find: "for part in [tenant.as_str().as_bytes(), list.as_bytes()] {",
+            replace: "for part in [&tenant.as_str().as_bytes()[..0], list.as_bytes()] {",
+        }],
+        watch: Watch::api(&["cursors::another_tenants"]),
+    },
+    Sabotage {
+        name: "path-in-the-log",
+        rule: "law 5: no patient data in a log line",
+        cuts: &[Cut {
+            file: "crates/web/src/edge.rs",
+            find: "route = %route,",
+            replace: r"route = %route,
+        uri = %request.uri(),",
+        }],
+        watch: Watch { package: "ponte-web", program: Some("logs"), filters: &["markers_are_in_no_log"] },
+    },
+];
