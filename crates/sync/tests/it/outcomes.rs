@@ -4,7 +4,7 @@ use crate::gate::Which;
 use crate::judge::SYSTEM;
 use crate::pull::{asks, complete};
 use crate::world::{DAY, HOUR, MINUTE, SECOND, SETTLE, bare, conditional, every_means, lacking, on_each, on_each_with, own_id};
-use model::{Class, HeldReason, State};
+use model::{Class, EhrId, HeldReason, State};
 use sandbox::{Fault, FaultPlan};
 use serde_json::json;
 
@@ -59,6 +59,8 @@ async fn a_200_on_a_conditional_create_counts_only_with_our_identifier_and_subje
 async fn a_200_on_a_conditional_create_that_shows_our_version_at_another_patient_is_a_conflict() {
     on_each(conditional(), async |w| {
         let patient = w.known_patient().await;
+        w.ward.sandbox.put_resource(r#"{"resourceType":"Patient","id":"hospital-1","active":true}"#).unwrap();
+        w.tenant.link_by_person(w.clock.now(), patient, Some(EhrId::new("hospital-1").unwrap()), "ana").await.unwrap().unwrap();
         let other = w.known_patient().await;
         let like_it = w.observe(other, "3").await;
         w.settle_down().await;
@@ -326,6 +328,27 @@ async fn a_note_that_the_hospital_added_is_never_written_over() {
             })
             .await;
         }
+    }
+}
+
+/// The audits of a first version come after the second was delivered: what is known of the second stays.
+#[tokio::test]
+async fn an_audit_of_an_older_version_sets_nothing_back() {
+    for (means, options) in every_means() {
+        on_each(options, async |w| {
+            let patient = w.known_patient().await;
+            let pain = w.observe(patient, "3").await;
+            w.next(1, Fault::CutAfterCommit, if means == "own id" { "PUT" } else { "POST" }, pain);
+            w.settle_down().await;
+            w.correct(pain, "8").await;
+            w.settle_down().await;
+            let reads = w.node.gate.count("GET", &pain.to_string());
+            w.go_on_for(2 * DAY).await;
+            assert!(means != "own id" || w.node.gate.count("GET", &pain.to_string()) > reads, "nothing was audited");
+            w.holds(pain, "8");
+            w.is_delivered(pain).await;
+        })
+        .await;
     }
 }
 

@@ -166,7 +166,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
             find: "if known.is_some_and(|known| known > raw.version) {",
             replace: "if known.is_some_and(|known| known > raw.version && known < 0) {",
         }],
-        watch: Watch::engine(&["laws::whatever_the_ehr_does"]),
+        watch: Watch::engine(&["outcomes::an_audit_of_an_older_version"]),
     },
     Sabotage {
         name: "next-write-does-not-wait",
