@@ -36,7 +36,8 @@ impl Fleet {
         self.inner.db.read(|tx| Box::pin(async move { claims::next_due(tx).await })).await
     }
 
-    /// Closes the race of a lane that goes idle while an enqueue is uncommitted: every lane with a due stream is due.
+    /// Closes the race of a lane that is released while an enqueue is uncommitted: every lane with a due stream is due, also one
+    /// that was released until a later moment, an audit's or a retry's. A connection that backs off is not claimed all the same.
     pub async fn sweep_lanes(&self, now: Timestamp) -> Result<u64> {
         self.inner
             .db
@@ -46,8 +47,7 @@ impl Fleet {
                         .execute(
                             "UPDATE lanes SET due_at = $1 WHERE lease_until IS NULL AND (due_at IS NULL OR due_at > $1) \
                              AND EXISTS (SELECT 1 FROM streams s WHERE s.tenant_id = lanes.tenant_id AND s.shard = lanes.shard \
-                               AND s.head_due IS NOT NULL AND s.head_due <= $1 \
-                               AND (lanes.due_at IS NULL OR s.head_due > lanes.served_at))",
+                               AND s.head_due IS NOT NULL AND s.head_due <= $1)",
                             args![now],
                         )
                         .await?;

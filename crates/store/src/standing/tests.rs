@@ -160,6 +160,34 @@ async fn sequence_is_the_order_of_acceptance_and_counters_follow() {
     }
 }
 
+/// A worker that does not yet see the enqueue releases its lane until its next audit, an hour from now.
+#[tokio::test]
+async fn a_lane_that_was_released_beside_an_uncommitted_enqueue_is_found_by_the_sweep() {
+    for (_database, tenant, patient) in wards().await {
+        let fleet = crate::Fleet { inner: tenant.inner.clone() };
+        for (n, released_until) in [(1, None), (2, Some(NOW.plus_ms(3_600_000)))] {
+            intend(&tenant, NOW, patient, vec![fresh(n, 1)]).await;
+            let after = NOW.plus_ms(20);
+            let id = tenant.id.clone();
+            tenant
+                .inner
+                .db
+                .write(move |tx| {
+                    Box::pin(async move {
+                        let sql = "UPDATE lanes SET due_at = $2, served_at = $3, lease_until = NULL WHERE tenant_id = $1";
+                        tx.execute(sql, args![&id, released_until, after]).await
+                    })
+                })
+                .await
+                .unwrap();
+            assert!(fleet.claim_lane(NOW.plus_ms(5000), "node", 60_000).await.unwrap().is_none());
+            fleet.sweep_lanes(NOW.plus_ms(5000)).await.unwrap();
+            let claimed = fleet.claim_lane(NOW.plus_ms(5000), "node", 60_000).await.unwrap();
+            assert!(claimed.is_some(), "nobody comes for it: {released_until:?}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_lane_is_due_only_when_something_of_a_patient_can_move() {
     for (_database, tenant, patient) in wards().await {
