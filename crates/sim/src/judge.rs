@@ -3,21 +3,9 @@
 use crate::line::Log;
 use crate::people::{SYSTEM, Ward};
 use model::{PatientId, Source, State};
-use sandbox::{Author, Effect, Ledger};
+use sandbox::{Author, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{ObservationFilter, PageRequest};
-
-/// Our version, by the mark in `meta.source` or on our identifier.
-pub fn mark(effect: &Effect) -> i64 {
-    let of_source = effect.source.as_deref().and_then(|s| s.strip_prefix("urn:ponte:version:")?.split('#').next()?.parse().ok());
-    of_source
-        .or_else(|| {
-            let content: serde_json::Value = serde_json::from_str(effect.content.as_ref()?.get()).ok()?;
-            let identifiers = content.get("identifier")?.as_array()?.clone();
-            identifiers.iter().find_map(|i| i.get("extension")?.get(0)?.get("valueString")?.as_str()?.parse().ok())
-        })
-        .unwrap_or(-1)
-}
 
 /// Every law over one ward; what is wrong, in sentences.
 pub async fn judge(ward: &Ward, others: &BTreeSet<String>, log: &Log) -> Vec<String> {

@@ -1,6 +1,6 @@
 //! The line of a node to the EHRs, in process: it takes time, freezes its node, loses answers, and writes everything down.
 
-use crate::chance::{Dice, Hand, Heart};
+use crate::chance::Senses;
 use axum::body::Body;
 use ehr::guard::{AllowLocal, Guard, Refusal};
 use ehr::transport::{LostCause, Reply, Request, Sent, Transport};
@@ -73,9 +73,7 @@ pub enum Freeze {
 
 pub struct Line {
     pub name: String,
-    pub hand: Hand,
-    pub dice: Dice,
-    pub heart: Heart,
+    senses: Senses,
     pub wards: Arc<BTreeMap<String, Sandbox>>,
     pub log: Log,
     /// The chance that a request freezes its node.
@@ -86,9 +84,9 @@ pub struct Line {
 }
 
 impl Line {
-    pub fn new(name: String, hand: Hand, dice: Dice, heart: Heart, wards: Arc<BTreeMap<String, Sandbox>>, log: Log) -> Arc<Self> {
+    pub fn new(name: String, senses: Senses, wards: Arc<BTreeMap<String, Sandbox>>, log: Log) -> Arc<Self> {
         let (freezes, stands, frozen) = (Mutex::new(0.0), Arc::default(), Mutex::default());
-        Arc::new(Self { name, hand, dice, heart, wards, log, freezes, stands, frozen })
+        Arc::new(Self { name, senses, wards, log, freezes, stands, frozen })
     }
 
     /// Where the node stands, and how to wake it.
@@ -108,12 +106,12 @@ impl Line {
 
     fn draw_freeze(&self) -> Option<Freeze> {
         let mut chance = self.freezes.lock().unwrap_or_else(PoisonError::into_inner);
-        if !self.dice.happens(*chance) {
+        if !self.senses.dice.happens(*chance) {
             return None;
         }
         // One at a time: a node stands or it does not.
         *chance = 0.0;
-        Some(*self.dice.one_of(&[Freeze::BeforeTheCheck, Freeze::AfterTheCheck, Freeze::AfterTheAnswer]))
+        Some(*self.senses.dice.one_of(&[Freeze::BeforeTheCheck, Freeze::AfterTheCheck, Freeze::AfterTheAnswer]))
     }
 
     async fn exchange(&self, ward: &Sandbox, request: &Request) -> Sent {
@@ -122,14 +120,14 @@ impl Line {
         if let Some(headers) = asked.headers_mut() {
             *headers = request.headers.clone();
         }
-        let took = self.dice.between(1, 40);
-        self.hand.forward(took);
+        let took = self.senses.dice.between(1, 40);
+        self.senses.hand.forward(took);
         let Ok(answer) = ward.router().oneshot(asked.body(Body::from(request.body.clone())).unwrap()).await;
         if answer.extensions().get::<Severed>().is_some() {
             return lost(LostCause::Cut);
         }
         if answer.extensions().get::<Hang>().is_some() {
-            self.hand.forward(request.deadline_ms);
+            self.senses.hand.forward(request.deadline_ms);
             return lost(LostCause::Timeout);
         }
         let (parts, body) = answer.into_parts();
@@ -144,7 +142,7 @@ impl Line {
 impl Transport for Line {
     fn send(&self, request: Request) -> BoxFuture<'_, Sent> {
         Box::pin(async move {
-            self.heart.beat();
+            self.senses.heart.beat();
             let meant = self.draw_freeze();
             self.freeze(Freeze::BeforeTheCheck, meant).await;
             if request.connect_only_if.as_ref().is_some_and(|check| !check()) {
@@ -156,7 +154,7 @@ impl Transport for Line {
                 return Sent::NotSent { class: Class::Unreachable, detail: "Nobody is there.".to_owned(), withheld: false };
             };
             self.log.request();
-            let began = self.hand.now().0;
+            let began = self.senses.hand.now().0;
             let sent = self.exchange(ward, &request).await;
             let came = match &sent {
                 Sent::Reply(reply) => format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body)),
@@ -164,7 +162,7 @@ impl Transport for Line {
             };
             self.log.say(format!("{began} {place} {} → {came}", String::from_utf8_lossy(&request.body)));
             self.freeze(Freeze::AfterTheAnswer, meant).await;
-            self.heart.beat();
+            self.senses.heart.beat();
             sent
         })
     }

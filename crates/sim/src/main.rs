@@ -11,28 +11,24 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+/// Plays simulated worlds; a failing one is named by its seed.
+#[derive(clap::Parser)]
 struct Wish {
-    first: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    from: u64,
+    /// So many seeds.
+    #[arg(long, default_value_t = 20)]
     seeds: u64,
+    /// This one alone, and everything that is wrong with it.
+    #[arg(long, conflicts_with_all = ["from", "seeds"])]
+    seed: Option<u64>,
+    /// Simulated hours of each world.
+    #[arg(long, default_value_t = 24)]
     hours: i64,
+    /// On PostgreSQL instead of SQLite.
+    #[arg(long)]
     postgres: bool,
-}
-
-fn wish() -> Result<Wish, String> {
-    let mut wish = Wish { first: 1, seeds: 20, hours: 24, postgres: false };
-    let mut words = std::env::args().skip(1);
-    while let Some(word) = words.next() {
-        let mut number = || words.next().and_then(|text| text.parse::<u64>().ok()).ok_or(format!("{word} wants a number"));
-        match word.as_str() {
-            "--seeds" => wish.seeds = number()?,
-            "--seed" => (wish.first, wish.seeds) = (number()?, 1),
-            "--from" => wish.first = number()?,
-            "--hours" => wish.hours = i64::try_from(number()?).map_err(|_| "too many hours")?,
-            "--postgres" => wish.postgres = true,
-            _ => return Err(format!("{word} is not known: --seeds N, --seed S, --from S, --hours H, --postgres")),
-        }
-    }
-    Ok(wish)
 }
 
 #[derive(Default)]
@@ -47,26 +43,21 @@ struct Sum {
 }
 
 fn main() -> ExitCode {
-    let wish = match wish() {
-        Ok(wish) => wish,
-        Err(sentence) => {
-            eprintln!("{sentence}");
-            return ExitCode::from(2);
-        }
-    };
+    let wish = <Wish as clap::Parser>::parse();
+    let seeds = wish.seed.map_or(wish.from..wish.from + wish.seeds, |seed| seed..seed + 1);
     die_quietly();
-    let (began, next, sum) = (Instant::now(), AtomicU64::new(wish.first), Mutex::new(Sum::default()));
+    let (began, next, sum) = (Instant::now(), AtomicU64::new(seeds.start), Mutex::new(Sum::default()));
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::SeqCst);
-                    if seed >= wish.first + wish.seeds {
+                    if seed >= seeds.end {
                         return;
                     }
                     let played = world(seed, wish.hours, wish.postgres);
-                    add(&mut sum.lock().unwrap(), seed, played, wish.seeds == 1);
+                    add(&mut sum.lock().unwrap(), seed, played, wish.seed.is_some());
                 }
             });
         }

@@ -1,6 +1,6 @@
 //! A node: an engine that works one claim at a time, and may freeze or die in the middle of it.
 
-use crate::chance::{Dice, Hand, Heart, Killed, Senses};
+use crate::chance::{Heart, Killed, Senses};
 use crate::line::{Freeze, Line, Log};
 use ehr::transport::Transport;
 use sandbox::Sandbox;
@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError};
 use store::{KeyRing, Store};
 use sync::schedule::{Schedules, run_due};
 use sync::{Engine, Setup, Worked};
+use testing::{Dice, Hand};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -50,10 +51,9 @@ pub struct Parts<'a> {
 
 impl Node {
     pub async fn start(parts: &Parts<'_>, name: String, seed: u64) -> Self {
-        let (dice, heart) = (Dice::new(seed), Heart::default());
-        let senses = Senses { hand: parts.hand.clone(), dice: dice.clone(), heart: heart.clone() };
+        let senses = Senses { hand: parts.hand.clone(), dice: Dice::new(seed), heart: Heart::default() };
         let store = Store::open(parts.url, keys(), Arc::new(senses.clone())).await.unwrap();
-        let line = Line::new(name.clone(), parts.hand.clone(), dice, heart, parts.wards.clone(), parts.log.clone());
+        let line = Line::new(name.clone(), senses.clone(), parts.wards.clone(), parts.log.clone());
         let transport: Arc<dyn Transport> = line.clone();
         let (clock, rng) = (Arc::new(senses.clone()), Arc::new(senses.clone()));
         let setup = Setup { store, transport, http: None, clock, rng, lease_ms: LEASE };

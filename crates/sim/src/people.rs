@@ -1,14 +1,15 @@
 //! The platform and the hospital's people at one tenant: they register, observe, correct, withdraw, pull, link, replay.
 
-use crate::chance::{Dice, Hand};
 use model::{
     Cpf, Decimal, EhrId, Observation, ObservationDraft, ObservationId, PatientDraft, PatientId, State, TenantId, Value, WhoseMove,
 };
 use sandbox::{Author, Profile, Sandbox};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use store::idempotency::Once;
 use store::{Accepted, DeliveryFilter, NewPatient, PageRequest, Store, Tenant};
+use testing::{Dice, Hand};
 
 /// The identifier system of our observations.
 pub const SYSTEM: &str = "urn:ponte:observation";
@@ -34,12 +35,12 @@ pub struct Ward {
     /// A person gave these another Patient.
     pub relinked: BTreeSet<PatientId>,
     hand: Hand,
-    dice: Dice,
+    dice: Arc<Dice>,
     serial: u64,
 }
 
 impl Ward {
-    pub async fn open(store: &Store, at: usize, profile: Profile, sandbox: Sandbox, hand: &Hand, dice: &Dice) -> Self {
+    pub async fn open(store: &Store, at: usize, profile: Profile, sandbox: Sandbox, hand: &Hand, dice: &Arc<Dice>) -> Self {
         let tenant = store.tenant(&TenantId::new(format!("ward-{at}")).unwrap());
         let mut ward = Self {
             tenant,
@@ -182,7 +183,7 @@ impl Ward {
 
     async fn hospital_writes(&mut self) {
         let Some(at) = self.linked(*self.dice.one_of(&self.patients)).await else { return };
-        let id = if self.dice.happens(0.3) { self.dice.below(40) } else { 40 + self.taken.len() };
+        let id = if self.dice.happens(0.3) { self.dice.index(40) } else { 40 + self.taken.len() };
         let row = json!({"resourceType": "Observation", "id": format!("h-{id}"), "status": "final", "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]},
             "subject": {"reference": format!("Patient/{at}")}, "effectiveDateTime": "2026-11-20T10:00:00-03:00",
             "valueQuantity": {"value": self.dice.between(50, 120), "unit": "/min", "system": "http://unitsofmeasure.org", "code": "/min"}});
@@ -259,7 +260,7 @@ impl Ward {
     pub fn marks(&self, id: ObservationId) -> Vec<(u64, i64)> {
         let ledger = self.sandbox.ledger();
         let effects = ledger.effects_by_identifier(SYSTEM, &id.to_string()).into_iter().filter(|effect| effect.by == Author::Client);
-        effects.map(|effect| (effect.seq, crate::judge::mark(effect))).collect()
+        effects.map(|effect| (effect.seq, testing::mark(effect).unwrap_or(-1))).collect()
     }
 }
 

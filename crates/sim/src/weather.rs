@@ -1,7 +1,8 @@
 //! What an EHR shows in an hour: calm, a few faults by chance, or nothing at all.
 
-use crate::chance::{Dice, SECOND};
+use crate::chance::SECOND;
 use sandbox::{Fault, FaultPlan, Profile, Quirks, Sandbox};
+use testing::Dice;
 
 /// Faults that break the identifier by which everything is found: who meets them can only show a person what he has; other
 /// tests play them.

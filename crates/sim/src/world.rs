@@ -1,6 +1,6 @@
 //! One seed's world: two tenants with an EHR each, up to three nodes, so many hours, and a rest in which all is well.
 
-use crate::chance::{Dice, HOUR, Hand, MINUTE, SECOND};
+use crate::chance::{HOUR, MINUTE, SECOND};
 use crate::judge::judge;
 use crate::line::{Freeze, Log};
 use crate::node::{LEASE, Node, Parts, Step, keys};
@@ -11,6 +11,7 @@ use sandbox::{Auth, FaultPlan, OAuth2, Options, Sandbox};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::Store;
+use testing::{Dice, Hand};
 
 /// What one world came to.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ struct Sleep {
 struct World<'a> {
     parts: Parts<'a>,
     seed: u64,
-    dice: Dice,
+    dice: Arc<Dice>,
     store: Store,
     wards: Vec<Ward>,
     nodes: Vec<Node>,
@@ -45,8 +46,8 @@ struct World<'a> {
 
 /// Plays one seed's world for so many hours on an empty database.
 pub async fn play(url: &str, seed: u64, hours: i64) -> Played {
-    let (hand, dice, log) = (Hand::at(1_800_000_000_000), Dice::new(seed), Log::default());
-    let store = Store::open(url, keys(), Arc::new(Dice::new(seed ^ 0xacce))).await.unwrap();
+    let (hand, dice, log) = (Hand::at(Timestamp(1_800_000_000_000)), Dice::new(seed), Log::default());
+    let store = Store::open(url, keys(), Dice::new(seed ^ 0xacce)).await.unwrap();
     store.migrate().await.unwrap();
     store.come_home(hand.now()).await.unwrap();
     let ehrs: Vec<_> = (0..2).map(|at| ehr(&hand, &dice, seed + at)).collect();
@@ -114,7 +115,7 @@ impl World<'_> {
                 self.jump();
             }
             if self.now() >= next_act {
-                let at = self.dice.below(self.wards.len());
+                let at = self.dice.index(self.wards.len());
                 self.wards[at].act(&self.store).await;
                 // Now and then everything happens at once.
                 let pause = if self.dice.happens(0.3) { self.dice.between(0, 2 * SECOND) } else { self.dice.between(SECOND, 15 * MINUTE) };
@@ -171,7 +172,7 @@ impl World<'_> {
     /// Each node once; whether one of them did something.
     async fn turn(&mut self) -> bool {
         let mut worked = false;
-        let first = self.dice.below(self.nodes.len());
+        let first = self.dice.index(self.nodes.len());
         for at in (0..self.nodes.len()).map(|at| (at + first) % self.nodes.len()).collect::<Vec<_>>() {
             let step = if self.nodes[at].stands_still() {
                 let woken = self.asleep.iter().position(|sleep| sleep.at == at && sleep.until <= self.now());

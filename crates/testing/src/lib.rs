@@ -1,11 +1,17 @@
-//! Fresh databases for tests: a SQLite file, and a database on a PostgreSQL that is found or started.
+//! What tests stand on: fresh databases (a SQLite file, and a database on a PostgreSQL that is found or started), time and
+//! chance of their own, and the mark of our version on what the sandbox holds.
 //!
 //! PostgreSQL is the one at `PONTE_TEST_PG_URL` (a role that may create databases), or one that the first test starts from
 //! the `initdb` and `pg_ctl` of this machine and that all test binaries share until none is left. Where there is neither,
 //! only SQLite is tested and one line says so; with `PONTE_TEST_REQUIRE_PG=1` that is a failure.
 
 mod binaries;
+mod chance;
+mod mark;
 mod server;
+
+pub use chance::{Dice, Hand};
+pub use mark::mark;
 
 use sqlx::{ConnectOptions, Executor, PgConnection};
 use std::path::{Path, PathBuf};

@@ -2,9 +2,10 @@
 
 use crate::others::{Hand, Hospital};
 use crate::stage::Platform;
-use sandbox::{Author, Effect, Ledger, Sandbox};
+use sandbox::{Author, Ledger, Sandbox};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use testing::mark;
 
 /// The identifier system of our observations.
 pub const SYSTEM: &str = "urn:ponte:observation";
@@ -24,11 +25,6 @@ impl Taken {
         let text = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer}")).to_owned();
         Self { tenant, patient: text("patientId"), id: text("id"), version: answer["version"].as_i64().unwrap() }
     }
-}
-
-/// The version of ours that an effect carries.
-fn mark(effect: &Effect) -> Option<i64> {
-    effect.source.as_deref()?.strip_prefix("urn:ponte:version:")?.split('#').next()?.parse().ok()
 }
 
 /// Once, newest wins, order per patient, nothing silent. `replayed`: whom a person sent again, out of the order.

@@ -154,14 +154,14 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
     let mut too_rare = play.weather.turn(&sandbox);
     while load.taken_now() < play.observations {
         load.some(play.observations).await;
-        meet_others(&play, &sandbox, &mut load, &mut stranger, &mut hospital).await;
+        meet_others(&play, &too_rare, &sandbox, &mut load, &mut stranger, &mut hospital).await;
         too_rare = play.weather.turn(&sandbox);
     }
     println!("{}: {} observations taken after {:?}", play.name, load.taken_now(), begun.elapsed());
     let showing = Instant::now();
     while !too_rare.is_empty() && showing.elapsed() < TO_SHOW {
         load.more().await;
-        meet_others(&play, &sandbox, &mut load, &mut stranger, &mut hospital).await;
+        meet_others(&play, &too_rare, &sandbox, &mut load, &mut stranger, &mut hospital).await;
         too_rare = play.weather.turn(&sandbox);
     }
     over.store(true, Ordering::SeqCst);
@@ -190,11 +190,19 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
 }
 
 /// Another system's round and the hospital's hands, while they are needed to bring a fault to light.
-async fn meet_others(play: &Play, sandbox: &Sandbox, load: &mut Load, stranger: &mut Stranger, hospital: &mut Hospital) {
-    if play.weather.lacks(sandbox, OF_A_STRANGER) {
+async fn meet_others(
+    play: &Play,
+    too_rare: &[(Fault, u64)],
+    sandbox: &Sandbox,
+    load: &mut Load,
+    stranger: &mut Stranger,
+    hospital: &mut Hospital,
+) {
+    let lacks = |some: &[Fault]| too_rare.iter().any(|(fault, _)| some.contains(fault));
+    if lacks(OF_A_STRANGER) {
         stranger.round().await;
     }
-    if play.weather.lacks(sandbox, &[Fault::Precondition409, Fault::IfMatchIgnored, Fault::DeleteAs404]) {
+    if lacks(&[Fault::Precondition409, Fault::IfMatchIgnored, Fault::DeleteAs404]) {
         for hand in play.hands {
             load.correct_after(*hand, hospital, sandbox).await;
         }

@@ -46,11 +46,6 @@ impl Weather {
         Self { wanted: Vec::new(), times: 0, rates }
     }
 
-    /// Whether one of these was not yet shown often enough.
-    pub fn lacks(&self, sandbox: &Sandbox, some: &[Fault]) -> bool {
-        self.missing(sandbox).iter().any(|(fault, _)| some.contains(fault))
-    }
-
     /// What was not yet shown often enough, and how often it was.
     fn missing(&self, sandbox: &Sandbox) -> Vec<(Fault, u64)> {
         let ledger = sandbox.ledger_since(u64::MAX);

@@ -86,18 +86,14 @@ async fn go(tenant: &Tenant, patient: PatientId, id: DeliveryId, from: State, to
 }
 
 async fn execute(tenant: &Tenant, sql: &'static str, args: Vec<crate::engine::Value>, patient: PatientId) {
+    untouched(tenant, sql, args).await;
     let id = tenant.id.clone();
-    tenant
-        .inner
-        .db
-        .write(move |tx| {
-            Box::pin(async move {
-                tx.execute(sql, args).await?;
-                touch_stream(tx, &id, patient, NOW).await
-            })
-        })
-        .await
-        .unwrap();
+    tenant.inner.db.write(move |tx| Box::pin(async move { touch_stream(tx, &id, patient, NOW).await })).await.unwrap();
+}
+
+/// The stream and its lane are left as they are.
+async fn untouched(tenant: &Tenant, sql: &'static str, args: Vec<crate::engine::Value>) {
+    tenant.inner.db.write(move |tx| Box::pin(async move { tx.execute(sql, args).await })).await.unwrap();
 }
 
 /// When the stream can move, in ms from now; and how many of its rows are open.
@@ -167,19 +163,8 @@ async fn a_lane_that_was_released_beside_an_uncommitted_enqueue_is_found_by_the_
         let fleet = crate::Fleet { inner: tenant.inner.clone() };
         for (n, released_until) in [(1, None), (2, Some(NOW.plus_ms(3_600_000)))] {
             intend(&tenant, NOW, patient, vec![fresh(n, 1)]).await;
-            let after = NOW.plus_ms(20);
-            let id = tenant.id.clone();
-            tenant
-                .inner
-                .db
-                .write(move |tx| {
-                    Box::pin(async move {
-                        let sql = "UPDATE lanes SET due_at = $2, served_at = $3, lease_until = NULL WHERE tenant_id = $1";
-                        tx.execute(sql, args![&id, released_until, after]).await
-                    })
-                })
-                .await
-                .unwrap();
+            let sql = "UPDATE lanes SET due_at = $2, served_at = $3, lease_until = NULL WHERE tenant_id = $1";
+            untouched(&tenant, sql, args![&tenant.id, released_until, NOW.plus_ms(20)]).await;
             assert!(fleet.claim_lane(NOW.plus_ms(5000), "node", 60_000).await.unwrap().is_none());
             fleet.sweep_lanes(NOW.plus_ms(5000)).await.unwrap();
             let claimed = fleet.claim_lane(NOW.plus_ms(5000), "node", 60_000).await.unwrap();

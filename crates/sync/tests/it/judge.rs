@@ -54,7 +54,7 @@ impl World {
 
     /// The versions of it that were committed by us, in order.
     pub fn versions(&self, id: ObservationId) -> Vec<i64> {
-        self.effects(id).iter().filter(|effect| effect.by == Author::Client).map(|effect| mark(effect)).collect()
+        self.effects(id).iter().filter(|effect| effect.by == Author::Client).map(|effect| testing::mark(effect).unwrap_or(-1)).collect()
     }
 
     /// Its newest version is known to be at the EHR.
@@ -142,16 +142,4 @@ impl World {
             assert!(*seq > before, "{id} overtook an earlier observation of its patient");
         }
     }
-}
-
-/// Our version, by the mark in `meta.source` or on our identifier.
-pub fn mark(effect: &Effect) -> i64 {
-    let of_source = effect.source.as_deref().and_then(|s| s.strip_prefix("urn:ponte:version:")?.split('#').next()?.parse().ok());
-    of_source
-        .or_else(|| {
-            let content: serde_json::Value = serde_json::from_str(effect.content.as_ref()?.get()).ok()?;
-            let identifiers = content.get("identifier")?.as_array()?.clone();
-            identifiers.iter().find_map(|i| i.get("extension")?.get(0)?.get("valueString")?.as_str()?.parse().ok())
-        })
-        .unwrap_or(-1)
 }

@@ -6,18 +6,17 @@ use crate::gate::Gate;
 use ehr::guard::{AllowLocal, Guard};
 use ehr::transport::{HttpTransport, HttpTransportOptions, Transport};
 use model::{
-    Clock, Cpf, Decimal, Delivery, DeliveryId, Observation, ObservationDraft, ObservationId, Patient, PatientDraft, PatientId, Rng,
-    TenantId, Timestamp, Value,
+    Cpf, Decimal, Delivery, DeliveryId, Observation, ObservationDraft, ObservationId, Patient, PatientDraft, PatientId, TenantId,
+    Timestamp, Value,
 };
 use ponte_sync::{Engine, Setup, Worked};
-use rand_chacha::ChaCha12Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use sandbox::{Fault, FaultPlan, Options, Quirks, Sandbox, Script};
 use serde_json::json;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use store::idempotency::Once;
 use store::{Accepted, DeliveryFilter, KeyRing, NewPatient, PageRequest, Store, Tenant};
+pub use testing::{Dice, Hand};
 use tokio::task::JoinHandle;
 
 pub const SECOND: i64 = 1000;
@@ -29,53 +28,10 @@ pub const SETTLE: i64 = MINUTE;
 /// How long a lane is leased.
 pub const LEASE: i64 = MINUTE;
 
-/// Time, moved by the test alone.
-#[derive(Clone)]
-pub struct Hand(Arc<AtomicI64>);
-
-impl Hand {
-    fn new() -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        Self(Arc::new(AtomicI64::new(i64::try_from(now.as_millis()).unwrap())))
-    }
-
-    pub fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
-    }
-
-    pub fn forward(&self, ms: i64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    pub fn to(&self, at: Timestamp) {
-        self.0.fetch_max(at.0, Ordering::SeqCst);
-    }
-}
-
-impl Clock for Hand {
-    fn now(&self) -> Timestamp {
-        Self::now(self)
-    }
-}
-
-/// Chance from a seed.
-pub struct Dice(Mutex<ChaCha12Rng>);
-
-impl Rng for Dice {
-    fn next_u64(&self) -> u64 {
-        self.0.lock().unwrap().next_u64()
-    }
-}
-
-impl Dice {
-    pub fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(ChaCha12Rng::seed_from_u64(seed))))
-    }
-
-    /// 0 to `n - 1`.
-    pub fn below(&self, n: u64) -> u64 {
-        self.next_u64() % n
-    }
+/// Time that begins now and is moved by the test alone.
+fn a_clock() -> Hand {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Hand::at(Timestamp(i64::try_from(now.as_millis()).unwrap()))
 }
 
 /// An EHR that takes our own id (means 2).
@@ -201,7 +157,7 @@ impl World {
     pub async fn begin(db: testing::Database, options: Options, settings: serde_json::Value) -> Self {
         let seed = std::env::var("PONTE_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(7);
         println!("database {}, seed {seed} (PONTE_TEST_SEED)", db.url().split(':').next().unwrap_or_default());
-        let clock = Hand::new();
+        let clock = a_clock();
         let dice = Dice::new(seed);
         let store = Store::open(db.url(), keys(), dice.clone()).await.unwrap();
         store.migrate().await.unwrap();
