@@ -168,6 +168,8 @@ async fn row_07_rows_that_change_while_they_are_paged_are_not_lost() {
                 hospital_observes(w, &id, &format!("o{n:03}"), "72.0");
                 w.clock.forward(7);
             }
+            // Whole before the pull begins, by a `Date` of whole seconds; what is written in that second is the next test's.
+            w.clock.forward(2 * SECOND);
             pull(w, patient).await;
             assert_eq!(pulled(w, patient).await.len(), 150);
             w.clock.forward(MINUTE);
@@ -176,6 +178,28 @@ async fn row_07_rows_that_change_while_they_are_paged_are_not_lost() {
             let rows = pulled(w, patient).await;
             assert_eq!(rows.len(), 150);
             assert!(rows.contains(&("o000".to_owned(), "80.10".to_owned(), false)));
+        })
+        .await;
+    }
+}
+
+/// Row 7, in the very second in which the pull begins: a `Date` cannot tell these rows from those that change later. The pull
+/// may leave them to the next one, which must bring each.
+#[tokio::test]
+async fn row_07_rows_that_change_in_the_second_of_the_pull_come_with_the_next() {
+    for within in [0, 330, 690, 730, 930] {
+        on_each(lacking(&[Fault::RowsChangeWhilePaged]), async |w| {
+            let patient = w.known_patient().await;
+            let id = w.ehr_id(patient).await;
+            w.clock.forward(2 * SECOND - w.clock.now().0 % SECOND + within);
+            for n in 0..150 {
+                hospital_observes(w, &id, &format!("o{n:03}"), "72.0");
+                w.clock.forward(7);
+            }
+            pull(w, patient).await;
+            w.clock.forward(MINUTE);
+            pull(w, patient).await;
+            assert_eq!(pulled(w, patient).await.len(), 150, "begun {within} ms into its second");
         })
         .await;
     }
