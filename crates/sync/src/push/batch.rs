@@ -17,17 +17,11 @@ const AIM_MS: i64 = 2000;
 
 /// Sends all, batch by batch.
 pub(super) async fn send(lane: &mut LaneTurn, planned: Vec<Planned>) -> Result<(), Error> {
-    let mut waiting: Vec<Vec<Planned>> = Vec::new();
     let mut rest = planned;
-    while !rest.is_empty() {
-        let take = rest.len().min(lane.batch_limit().max(1) as usize);
-        let tail = rest.split_off(take);
-        waiting.push(std::mem::replace(&mut rest, tail));
-    }
-    waiting.reverse();
+    let mut halves: Vec<Vec<Planned>> = Vec::new();
     let mut refused_whole = false;
     let mut culprits = 0usize;
-    while let Some(chunk) = waiting.pop() {
+    while let Some(chunk) = halves.pop().or_else(|| front(&mut rest, lane.batch_limit())) {
         if lane.stopped() {
             return Ok(());
         }
@@ -37,8 +31,8 @@ pub(super) async fn send(lane: &mut LaneTurn, planned: Vec<Planned>) -> Result<(
         }
         if let Some((first, second)) = one_batch(lane, chunk).await? {
             refused_whole = true;
-            waiting.push(second);
-            waiting.push(first);
+            halves.push(second);
+            halves.push(first);
         }
     }
     // Every batch was refused whole and every entry went well alone: it is the batch that this EHR does not take.
@@ -46,6 +40,13 @@ pub(super) async fn send(lane: &mut LaneTurn, planned: Vec<Planned>) -> Result<(
         lane.change_plan(|plan| plan.batch = Proof::Refused).await?;
     }
     Ok(())
+}
+
+/// The first so many.
+fn front(rest: &mut Vec<Planned>, limit: u32) -> Option<Vec<Planned>> {
+    let tail = rest.split_off(rest.len().min(limit.max(1) as usize));
+    let front = std::mem::replace(rest, tail);
+    (!front.is_empty()).then_some(front)
 }
 
 async fn send_alone(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<usize, Error> {
@@ -96,7 +97,8 @@ async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(V
     let uncertain = class == Class::Uncertain;
     let refused = !uncertain && class.scope() != Scope::Connection && !whole.withheld && class != Class::AuthDenied;
     if uncertain || class == Class::TooLarge {
-        lane.change_plan(|plan| plan.batch_limit = (plan.batch_limit / 2).max(1)).await?;
+        let half = u32::try_from(chunk.len() / 2).unwrap_or(1).max(1);
+        lane.change_plan(move |plan| plan.batch_limit = plan.batch_limit.min(half)).await?;
     }
     if matches!((class, whole.status), (Class::MeansRefused, _) | (_, Some(404 | 405 | 501))) {
         lane.change_plan(|plan| plan.batch = Proof::Refused).await?;

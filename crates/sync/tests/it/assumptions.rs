@@ -310,6 +310,13 @@ async fn row_17_a_row_of_another_patient_is_not_filed_with_this_one() {
         pull(w, one).await;
         assert!(w.ehr().shown(Fault::WrongPatientRow) > 0);
         assert_eq!(pulled(w, one).await.iter().map(|row| row.0.as_str()).collect::<Vec<_>>(), ["mine"]);
+        // Nor with the one whose it is: it was read by a search for somebody else.
+        assert_eq!(pulled(w, two).await, []);
+        w.well();
+        pull(w, two).await;
+        pull(w, one).await;
+        assert_eq!(pulled(w, two).await.iter().map(|row| row.0.as_str()).collect::<Vec<_>>(), ["theirs"]);
+        assert_eq!(pulled(w, one).await.iter().map(|row| row.0.as_str()).collect::<Vec<_>>(), ["mine"]);
     })
     .await;
 }

@@ -59,6 +59,35 @@ async fn fresh_goes_before_backlog_in_one_lane_but_never_before_its_own_patients
     .await;
 }
 
+/// … and within one lane that holds more patients than one claim takes.
+#[tokio::test]
+async fn fresh_goes_with_the_first_claim_of_a_lane_that_has_more_backlog_than_one_claim_takes() {
+    on_each_with(own_id(), json!({"batchSize": 1}), async |w| {
+        let patients = w.known_patients(128).await;
+        w.configure(&w.tenant, &w.ward.base, json!({"enabled": false, "batchSize": 1})).await;
+        let (fresh, others) = patients.split_first().unwrap();
+        for patient in others {
+            w.observe(*patient, "2").await;
+        }
+        w.configure(&w.tenant, &w.ward.base, json!({"enabled": true, "batchSize": 1})).await;
+        w.clock.forward(SECOND);
+        let fresh = w.observe(*fresh, "9").await;
+        // Eight lanes: each is claimed once before one is claimed again.
+        let mut claims = 0;
+        while w.effects(fresh).is_empty() {
+            assert_eq!(w.node.step().await, Worked::Something);
+            claims += 1;
+            assert!(claims <= 8, "its lane was claimed, and others went first");
+        }
+        assert!(w.all_observed().iter().any(|(id, _)| w.effects(*id).is_empty()), "the backlog was gone before");
+        w.settle_down().await;
+        for (id, _) in w.all_observed() {
+            w.is_delivered(id).await;
+        }
+    })
+    .await;
+}
+
 async fn tenant_with(w: &World, name: &str, ward: &Ward) -> (Tenant, PatientId) {
     let tenant = w.store.tenant(&TenantId::new(name).unwrap());
     w.configure(&tenant, &ward.base, json!({"requestTimeout": 500})).await;

@@ -103,7 +103,8 @@ async fn a_restored_database_doubles_nothing_and_sets_nothing_back() {
             let patient = w.known_patient().await;
             let (before, open) = (w.observe(patient, "2").await, w.patient().await);
             w.settle_down().await;
-            let sent_since = w.observe(patient, "3").await;
+            // Two of one patient: each is asked about for itself, or they would wait for each other.
+            let (sent_since, second_since) = (w.observe(patient, "3").await, w.observe(patient, "5").await);
             let also_since = w.observe(open, "4").await;
             // The backup is taken while they wait; then they are sent, and one of them corrected.
             let folder = tempfile::tempdir().unwrap();
@@ -123,8 +124,15 @@ async fn a_restored_database_doubles_nothing_and_sets_nothing_back() {
             let node = Node::on(store.clone(), &w.clock, 992);
             store.adopt(w.clock.now(), Adopt::Restored, SETTLE).await.unwrap();
             drive(w, &node, &store, 2 * HOUR).await;
-            for (id, score) in [(before, "9"), (sent_since, "3"), (also_since, "4")] {
+            for (id, score) in [(before, "9"), (sent_since, "3"), (second_since, "5"), (also_since, "4")] {
                 w.holds(id, score);
+                let filter = DeliveryFilter { observation_id: Some(id), ..DeliveryFilter::default() };
+                let known = store
+                    .tenant(w.tenant.id())
+                    .deliveries(w.clock.now(), &filter, &PageRequest { limit: 200, before: None })
+                    .await
+                    .unwrap();
+                assert!(!known.items.is_empty() && known.items.iter().all(|delivery| delivery.state.is_final()), "{known:?}");
             }
             assert_eq!(w.versions(before), [1, 2], "the restored database set it back");
             assert!(w.ehr().doubled().is_empty(), "{:?}", w.ehr().doubled());

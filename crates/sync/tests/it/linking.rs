@@ -1,5 +1,6 @@
 //! PRODUCT, law 3 and "Patients": a link is exact or a person's decision.
 
+use crate::gate::{Stop, Which};
 use crate::judge::SYSTEM;
 use crate::world::{DAY, HOUR, MINUTE, World, cpf, every_means, on_each, own_id};
 use model::patient::LinkProblem;
@@ -342,6 +343,30 @@ async fn a_persons_link_is_not_reopened_by_rules() {
         }
         assert_eq!(w.ehr_id(patient).await, "hospital-2");
         assert_eq!(patients_that_we_created(w), 0);
+    })
+    .await;
+}
+
+/// … nor by a rule that had asked the EHR before the person decided, and decides after.
+#[tokio::test]
+async fn a_persons_link_made_while_the_ehr_was_asked_is_not_overruled_by_the_answer() {
+    on_each(own_id(), async |w| {
+        let draft = w.somebody();
+        let digits = draft.cpf.as_ref().unwrap().digits().to_owned();
+        on_file(w, "hospital-1", &draft, by_cpf(&draft));
+        on_file(w, "hospital-2", &w.somebody(), json!([{"system": "urn:mrn", "value": "2"}]));
+        let patient = w.accept(draft).await;
+        let pain = w.observe(patient, "3").await;
+        let mut asking = w.node.gate.freeze(Which::new("POST", digits), Stop::AfterTheAnswer);
+        let step = w.node.step_aside();
+        asking.stands().await;
+        w.tenant.link_by_person(w.clock.now(), patient, Some(EhrId::new("hospital-2").unwrap()), "ana").await.unwrap().unwrap();
+        asking.wake();
+        step.await.unwrap();
+        w.settle_down().await;
+        assert_eq!(w.as_we_know(patient).await.link.by.as_deref(), Some("person:ana"));
+        assert_eq!(w.stored(pain).unwrap()["subject"]["reference"], "Patient/hospital-2");
+        assert_eq!(w.at_ehr(pain).len(), 1);
     })
     .await;
 }

@@ -4,6 +4,7 @@ use crate::gate::Which;
 use crate::world::{HOUR, MINUTE, World, bare, draft, every_means, lacking, on_each, own_id};
 use model::{HeldReason, ObservationDraft, ObservationId, State};
 use sandbox::{Fault, FaultPlan, Options};
+use std::collections::BTreeSet;
 
 /// Each patient observes; one of them what the EHR refuses.
 async fn with_a_culprit(w: &World, patients: usize) -> (ObservationId, Vec<ObservationId>) {
@@ -113,6 +114,34 @@ async fn a_batch_answer_that_cannot_be_matched_is_asked_about_and_doubles_nothin
     }
 }
 
+/// Rule 11: after a batch whose answer was lost the next one is half as large at most.
+#[tokio::test]
+async fn after_an_uncertain_batch_the_next_ones_are_smaller() {
+    for fault in [Fault::CutAfterCommit, Fault::BatchWrongCount] {
+        on_each(own_id(), async |w| {
+            let patients = w.known_patients(100).await;
+            let before = w.node.gate.passed().len();
+            w.next(1, fault, "POST", "\"batch\"");
+            for patient in &patients {
+                w.observe(*patient, "3").await;
+            }
+            w.settle_down().await;
+            assert_eq!(w.ehr().shown(fault), 1);
+            let sizes: Vec<usize> = w.node.gate.passed()[before..]
+                .iter()
+                .filter(|passed| passed.is("POST", "\"batch\""))
+                .map(|passed| serde_json::from_slice::<serde_json::Value>(&passed.body).unwrap()["entry"].as_array().unwrap().len())
+                .collect();
+            let [lost, next, ..] = sizes[..] else { panic!("{sizes:?}") };
+            assert!(lost >= 4 && next <= lost / 2, "{fault}: {sizes:?}");
+            for (id, _) in w.all_observed() {
+                w.is_delivered(id).await;
+            }
+        })
+        .await;
+    }
+}
+
 /// 413: the batch is halved; no batches at all: single requests.
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_and_no_batch_at_all_means_single_requests() {
@@ -170,6 +199,8 @@ async fn a_batch_never_holds_one_identifier_twice_nor_a_patient_with_what_needs_
             identifiers.sort();
             identifiers.dedup();
             assert_eq!(identifiers.len(), all, "one identifier twice in a Bundle");
+            let subjects: BTreeSet<String> = entries.iter().map(|e| e["resource"]["subject"]["reference"].to_string()).collect();
+            assert_eq!(subjects.len(), all, "two rows of one patient in a Bundle");
         }
         assert!(batches > 0);
     })

@@ -22,6 +22,18 @@ async fn trace_01_finding_our_identifier_is_not_taken_for_the_new_version() {
             w.holds(pain, "8");
             w.is_delivered(pain).await;
             assert_eq!(w.versions(pain), [1, 2], "{means}");
+            // Cut for longer than an attempt is open: then the resource is read first, and what is found is still version 2.
+            w.correct(pain, "9").await;
+            w.next(100, Fault::CutBeforeCommit, "PUT", pain);
+            let read = w.node.gate.count("GET", "Observation");
+            w.go_on_for(3 * SETTLE).await;
+            assert_ne!(w.delivery(pain).await.state, State::Delivered, "{means}: it found an older version and took it for this one");
+            assert!(w.node.gate.count("GET", "Observation") > read, "{means}: it never read");
+            w.well();
+            w.settle_down().await;
+            w.holds(pain, "9");
+            w.is_delivered(pain).await;
+            assert_eq!(w.versions(pain), [1, 2, 3], "{means}");
         })
         .await;
     }
