@@ -62,8 +62,20 @@ impl Play {
         Ok(true)
     }
 
-    pub async fn claim_pull(&mut self, _: &Dice) -> Played {
-        self.claim_one_pull().await.map(drop)
+    /// A pull is claimed, and its worker reads on, dies, or does nothing yet.
+    pub async fn claim_pull(&mut self, dice: &Dice) -> Played {
+        if !self.claim_one_pull().await? {
+            return Ok(());
+        }
+        let last = self.pullers.len() - 1;
+        if dice.happens(0.5) {
+            self.store_page(last, dice).await?;
+        }
+        if dice.happens(0.4) {
+            self.say("a puller dies");
+            self.now = self.now.plus_ms(LEASE);
+        }
+        Ok(())
     }
 
     /// One observation as the EHR shows it: one of its own, or one of ours, as it was sent or as somebody changed it.
@@ -104,7 +116,10 @@ impl Play {
         if self.pullers.is_empty() {
             return Ok(());
         }
-        let at = dice.index(self.pullers.len());
+        self.store_page(dice.index(self.pullers.len()), dice).await
+    }
+
+    async fn store_page(&mut self, at: usize, dice: &Dice) -> Played {
         let (tenant, patient, epoch) = (self.pullers[at].tenant, self.pullers[at].patient, self.pullers[at].epoch);
         let mut rows: Vec<PulledObservation> = (0..1 + dice.below(3)).map(|n| self.found(tenant, patient, n, dice)).collect();
         rows.sort_by(|a, b| a.ehr_id.as_str().cmp(b.ehr_id.as_str()));
