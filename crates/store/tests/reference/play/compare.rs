@@ -52,7 +52,8 @@ impl Play {
         let any = DeliveryFilter::default();
         let listed = paged(async |page| here.deliveries(now, &any, &page).await.unwrap()).await;
         same("the ledger", &listed, &books.deliveries(now, |_| true))?;
-        for row in &books.rows {
+        // Without a try a delivery is what the list shows; the newest stands for those.
+        for row in books.rows.iter().rev().take(1).chain(books.rows.iter().filter(|row| !row.attempts.is_empty())) {
             let got = here.delivery(now, row.id.unwrap()).await.unwrap();
             same("a delivery and its attempts", &got, &Some(books.delivery(row, now, true)))?;
         }
