@@ -7,6 +7,7 @@ mod copy;
 mod course;
 mod laws;
 mod ledger;
+mod store;
 
 use copy::Copy;
 use course::Course;
@@ -52,6 +53,10 @@ impl Watch {
 
     const fn api(filters: &'static [&'static str]) -> Self {
         Self { package: "ponte-web", program: Some("api"), filters }
+    }
+
+    const fn store(filters: &'static [&'static str]) -> Self {
+        Self { package: "ponte-store", program: Some("laws"), filters }
     }
 
     const fn inside(package: &'static str, filters: &'static [&'static str]) -> Self {
@@ -108,7 +113,7 @@ pub fn run(root: &Path, words: &[String]) -> Result<(), String> {
 
 /// Everything that can be taken out. Those of one crate stand together, so that little is compiled from one to the next.
 fn catalogue() -> impl Iterator<Item = &'static Sabotage> {
-    ledger::SABOTAGES.iter().chain(laws::SABOTAGES)
+    ledger::SABOTAGES.iter().chain(store::SABOTAGES).chain(laws::SABOTAGES)
 }
 
 fn choose(words: &[String]) -> Result<Vec<&'static Sabotage>, String> {

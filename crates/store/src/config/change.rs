@@ -40,16 +40,16 @@ pub(super) async fn put(
         tx.execute(
             "UPDATE fhir_integration_configs SET enabled = $4, base_url = $5, auth_type = $6, auth_config = $7, sync_direction = $8, \
              sync_frequency = $9, max_retries = $10, initial_delay = $11, max_delay = $12, backoff_multiplier = $13, metadata = $14, \
-             settings = $15, updated_at = $3, last_error = NULL, revision = revision + 1, \
-             secret_updated_at = CASE WHEN $16 THEN $3 ELSE secret_updated_at END WHERE tenant_id = $1 AND id = $2",
+             settings = $15, max_concurrency = $16, updated_at = $3, last_error = NULL, revision = revision + 1, \
+             secret_updated_at = CASE WHEN $17 THEN $3 ELSE secret_updated_at END WHERE tenant_id = $1 AND id = $2",
             values,
         )
         .await?;
     } else {
         tx.execute(
             "INSERT INTO fhir_integration_configs (tenant_id, id, created_at, updated_at, secret_updated_at, enabled, base_url, auth_type, \
-             auth_config, sync_direction, sync_frequency, max_retries, initial_delay, max_delay, backoff_multiplier, metadata, settings) \
-             VALUES ($1, $2, $3, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             auth_config, sync_direction, sync_frequency, max_retries, initial_delay, max_delay, backoff_multiplier, metadata, settings, \
+             max_concurrency) VALUES ($1, $2, $3, $3, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             values,
         )
         .await?;

@@ -123,7 +123,8 @@ pub(crate) async fn load(tx: &mut Tx, tenant: &TenantId, key: &DataKey, cache: &
     }))
 }
 
-/// The values of the columns from `enabled` to `settings`, in the order of `change::put`'s statements.
+/// The values of the columns from `enabled` to `max_concurrency` (which the claims read by SQL, so that it has a column of its
+/// own beside the settings), in the order of `change::put`'s statements.
 pub(super) fn values(key: &DataKey, id: uuid::Uuid, connection: &Connection) -> Result<Vec<Value>> {
     let settings = Settings {
         identifier_system: connection.identifier_system.clone(),
@@ -151,7 +152,8 @@ pub(super) fn values(key: &DataKey, id: uuid::Uuid, connection: &Connection) -> 
         connection.retry.max_delay_ms,
         connection.retry.backoff_multiplier,
         connection.metadata.as_ref().map(serde_json::Value::to_string),
-        settings
+        settings,
+        connection.max_concurrency
     ])
 }
 

@@ -1,0 +1,85 @@
+//! The store's own laws: leases, counters, wakes, pulls and tenants, each taken out by itself.
+
+use super::{Cut, Sabotage, Watch};
+
+pub(super) const SABOTAGES: &[Sabotage] = &[
+    Sabotage {
+        name: "no-fence-of-pulls",
+        rule: "rule 9: an old owner of a pull stores nothing",
+        cuts: &[
+            Cut {
+                file: "crates/store/src/pulls.rs",
+                find: r#"p.epoch = $3 AND p.lease_until IS NOT NULL";"#,
+                replace: r#"$3 > 0 AND p.lease_until IS NOT NULL";"#,
+            },
+            Cut {
+                file: "crates/store/src/pulls.rs",
+                find: "p.epoch = $3 AND p.lease_until IS NOT NULL FOR UPDATE OF p",
+                replace: "$3 > 0 AND p.lease_until IS NOT NULL FOR UPDATE OF p",
+            },
+        ],
+        watch: Watch::store(&["pulls::a_pull_goes_on_from_its_note"]),
+    },
+    Sabotage {
+        name: "watermark-lost",
+        rule: "law 8: a pull that learnt no new watermark keeps the old one",
+        cuts: &[Cut { file: "crates/store/src/pulls.rs", find: "watermark = COALESCE($4, watermark)", replace: "watermark = $4" }],
+        watch: Watch::store(&["pulls::a_pull_that_fails_keeps"]),
+    },
+    Sabotage {
+        name: "row-of-every-tenant",
+        rule: "law 4: a row is moved by its own tenant alone",
+        cuts: &[Cut {
+            file: "crates/store/src/ledger/raw.rs",
+            find: r#"" FROM deliveries d WHERE d.tenant_id = $1 AND d.id = $2""#,
+            replace: r#"" FROM deliveries d WHERE CAST($1 AS TEXT) IS NOT NULL AND d.id = $2""#,
+        }],
+        watch: Watch::store(&["tenants::"]),
+    },
+    Sabotage {
+        name: "count-forgotten",
+        rule: "kept counters are those of the rows",
+        cuts: &[Cut {
+            file: "crates/store/src/standing.rs",
+            find: "        count(tx, tenant, shard, other.0, other.1).await?;\n",
+            replace: "        if to != State::Uncertain {\n            count(tx, tenant, shard, other.0, other.1).await?;\n        }\n",
+        }],
+        watch: Watch::store(&["counters::each_step_of_a_row"]),
+    },
+    Sabotage {
+        name: "takeover-shortens-settling",
+        rule: "rule 1: a takeover lengthens a settle time and never shortens it",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/takeover.rs",
+            find: "settle_until = CASE WHEN settle_until IS NULL OR settle_until < $4 THEN $4 ELSE settle_until END",
+            replace: "settle_until = $4",
+        }],
+        watch: Watch::store(&["takeover::a_takeover_opens_every_attempt"]),
+    },
+    Sabotage {
+        name: "claims-never-forgiven",
+        rule: "a claim counts only until there is an outcome",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/settle.rs",
+            find: "let claims = if was_write { 0 } else { raw.claims };",
+            replace: "let claims = if was_write { raw.claims } else { raw.claims };",
+        }],
+        watch: Watch::store(&["takeover::a_claim_counts_until"]),
+    },
+    Sabotage {
+        name: "lost-wake-up",
+        rule: "the sweep of lanes finds what is due in a lane that was released until later",
+        cuts: &[Cut { file: "crates/store/src/fleet.rs", find: "AND (due_at IS NULL OR due_at > $1)", replace: "AND due_at IS NULL" }],
+        watch: Watch::store(&["wakes::a_lane_that_was_released"]),
+    },
+    Sabotage {
+        name: "max-concurrency-unread",
+        rule: "a tenant has as many lanes at once as it set",
+        cuts: &[Cut {
+            file: "crates/store/src/config/change.rs",
+            find: "max_concurrency = $16,",
+            replace: "max_concurrency = max_concurrency + 0 * $16,",
+        }],
+        watch: Watch::store(&["claims::a_tenant_has_as_many_lanes"]),
+    },
+];
