@@ -16,7 +16,7 @@ use crate::guard::Refusal;
 use crate::reply::{Interaction, Outcome, classify, classify_entry};
 use crate::token::{Token, TokenError, TokenSettings, Tokens};
 use crate::transport::{MAX_BYTES, Reply, Request, Sent, Transport};
-use fhir::bundle::{self, BatchEntry};
+use fhir::bundle::{self, BatchEntry, BundleError};
 use fhir::capability_statement::Claims;
 use fhir::search::{Query, if_match, if_none_exist};
 use futures::future::BoxFuture;
@@ -215,7 +215,8 @@ impl Ehr {
                 Some(SearchPage { page, next })
             }
             Err(error) => {
-                outcome.class = Class::BadResponse;
+                // Then a smaller page may do.
+                outcome.class = if error == BundleError::TooManyEntries { Class::TooLarge } else { Class::BadResponse };
                 outcome.message = Some(format!("The EHR answered a search, but {error}."));
                 None
             }
@@ -363,5 +364,7 @@ fn batch_content(interactions: &[Interaction], reply: &Reply, outcome: &mut Outc
     }
 }
 
+#[cfg(test)]
+mod address_tests;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 
 use crate::transport::{LostCause, Reply, Sent};
 use fhir::bundle::{EntryResponse, resource_head};
+use fhir::json::is_bounded;
 use fhir::operation_outcome::{BodyKind, OperationOutcome, kind_of, sentence};
 use fhir::search::{Location, etag, http_date, location, retry_after_ms};
 use model::{Class, EhrId, Timestamp};
@@ -264,6 +265,10 @@ fn judge(interaction: &Interaction, seen: &Seen<'_>) -> Outcome {
 /// 2xx: done, if the answer names what was done. A page, a broken answer or silence proves nothing.
 fn success(interaction: &Interaction, seen: &Seen<'_>) -> Outcome {
     let unusable = |why: &str| Outcome::ours(if interaction.writes() { Class::Uncertain } else { Class::BadResponse }, why);
+    // A Bundle is read entry by entry; anything else becomes values in memory sooner or later.
+    if interaction.resource_type() != Some("Bundle") && !seen.body.is_none_or(|text| is_bounded(text.as_bytes())) {
+        return unusable("The EHR's answer holds more values than Ponte reads.");
+    }
     if *interaction == Interaction::Discovery {
         return if seen.kind == BodyKind::Json {
             Outcome { resource: seen.body.map(str::to_owned), ..Outcome::bare(Class::Applied) }
@@ -277,7 +282,8 @@ fn success(interaction: &Interaction, seen: &Seen<'_>) -> Outcome {
         Some((_, id, version)) if shown => (id.as_ref().and_then(|id| EhrId::new(id.as_str()).ok()), version.clone()),
         // `return=OperationOutcome`: what was done stands in the headers. An error in it contradicts the status.
         Some((found, ..)) if found == "OperationOutcome" && interaction.writes() && *interaction != Interaction::Batch => {
-            if seen.outcome.as_ref().is_some_and(OperationOutcome::has_error) {
+            // One that cannot be read may hold an error too.
+            if seen.outcome.as_ref().is_none_or(OperationOutcome::has_error) {
                 return unusable("The EHR answered with success and an error at once.");
             }
             (None, None)

@@ -276,7 +276,7 @@ fn read_answer(sent: Sent, asked_at: Timestamp, number: u64) -> Result<Token, To
     };
     let server_date = reply.header("date").and_then(http_date);
     let retry_after_ms = reply.header("retry-after").and_then(|text| retry_after_ms(text, server_date.unwrap_or(asked_at)));
-    let json: Option<Value> = serde_json::from_slice(reply.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&reply.body)).ok();
+    let json: Option<Value> = fhir::json::bounded(&reply.body);
     let text = |key: &str| json.as_ref().and_then(|json| json.get(key)).and_then(Value::as_str);
     let fail = |class: Class, error: Option<&'static str>, message: String| {
         Err(TokenError { class, status: Some(reply.status), error, message, retry_after_ms })

@@ -3,12 +3,22 @@
 //! Resources pass through as raw text (`RawValue`), so that no digit and no unknown element is lost. An entry that cannot
 //! be read spoils only itself; a Bundle that cannot be read is an error, never an empty one.
 
+mod fields;
+
+use crate::json::is_bounded;
 use crate::operation_outcome::OperationOutcome;
 use crate::search::{Location, etag, is_type_name, location};
+use fields::{Fields, RawList};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
+
+/// The most entries that are read of one Bundle: a hundred times what we ever ask for. An entry takes 300 bytes in memory and
+/// three in a text (`{},`).
+pub const ENTRIES_MAX: usize = 20_000;
+/// The most OperationOutcomes that are read of one page.
+const OUTCOMES_MAX: usize = 100;
 
 /// One entry of a batch to be sent.
 #[derive(Clone, Serialize)]
@@ -89,6 +99,9 @@ pub enum BundleError {
     /// A Bundle of another type than asked for.
     #[error("the answer is a Bundle of another type")]
     OtherType,
+    /// More entries than anybody asked for.
+    #[error("the answer has more entries than Ponte reads of one page")]
+    TooManyEntries,
     /// Entries are paired by order alone, so their number must agree (R4 http#transaction-response).
     #[error("the answer has {got} entries for {asked} requests, so none can be paired")]
     OtherCount {
@@ -161,7 +174,7 @@ pub fn batch_response(body: &[u8], asked: usize) -> Result<Vec<EntryResponse>, B
         Some("batch-response" | "transaction-response") => {}
         _ => return Err(BundleError::OtherType),
     }
-    let entries = raw_list(&bundle, "entry");
+    let entries = raw_list(&bundle, "entry")?;
     if entries.len() != asked {
         return Err(BundleError::OtherCount { asked, got: entries.len() });
     }
@@ -181,7 +194,7 @@ pub struct Page {
     pub next_link: Option<String>,
     /// `total`: optional, an estimate, or the page size. Never decides anything.
     pub total: Option<u64>,
-    /// Entries that were no JSON objects, counted.
+    /// Entries that were no JSON objects, or more than we read, counted.
     pub unreadable: usize,
 }
 
@@ -238,7 +251,7 @@ pub fn page(body: &[u8]) -> Result<Page, BundleError> {
         _ => return Err(BundleError::OtherType),
     }
     let mut page = Page { total: bundle.get("total").and_then(|raw| raw.get().parse().ok()), ..Page::default() };
-    for link in raw_list(&bundle, "link").into_iter().filter_map(fields) {
+    for link in raw_list(&bundle, "link")?.into_iter().filter_map(fields) {
         let slot = match text(&link, "relation").as_deref() {
             Some("self") => &mut page.self_link,
             Some("next") => &mut page.next_link,
@@ -248,15 +261,20 @@ pub fn page(body: &[u8]) -> Result<Page, BundleError> {
             *slot = text(&link, "url").filter(|url| !url.trim().is_empty());
         }
     }
-    for raw in raw_list(&bundle, "entry") {
+    for raw in raw_list(&bundle, "entry")? {
         match fields(raw) {
             None => page.unreadable += 1,
             Some(entry) => {
                 let entry = page_entry(&entry);
-                let outcome = entry.resource.as_ref().filter(|_| entry.resource_type.as_deref() == Some("OperationOutcome"));
-                match outcome.and_then(|raw| OperationOutcome::parse(raw.get().as_bytes())) {
-                    Some(outcome) => page.outcomes.push(outcome),
-                    None => page.entries.push(entry),
+                match &entry.resource {
+                    Some(raw) if !is_bounded(raw.get().as_bytes()) => page.unreadable += 1,
+                    Some(raw) if entry.resource_type.as_deref() == Some("OperationOutcome") => {
+                        match OperationOutcome::parse(raw.get().as_bytes()) {
+                            Some(outcome) if page.outcomes.len() < OUTCOMES_MAX => page.outcomes.push(outcome),
+                            _ => page.unreadable += 1,
+                        }
+                    }
+                    _ => page.entries.push(entry),
                 }
             }
         }
@@ -269,11 +287,9 @@ pub fn page(body: &[u8]) -> Result<Page, BundleError> {
 pub fn resource_head(body: &[u8]) -> Option<(String, Option<String>, Option<String>)> {
     let resource = object_of_any_type(body)?;
     let resource_type = text(&resource, "resourceType").filter(|t| is_type_name(t))?;
-    let version = resource.get("meta").and_then(|meta| fields(meta)).and_then(|meta| text(&meta, "versionId"));
+    let version = resource.get("meta").and_then(fields).and_then(|meta| text(&meta, "versionId"));
     Some((resource_type, text(&resource, "id"), version))
 }
-
-type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
 fn object(body: &[u8]) -> Result<Fields<'_>, BundleError> {
     let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
@@ -292,8 +308,10 @@ fn fields(raw: &RawValue) -> Option<Fields<'_>> {
     serde_json::from_str(raw.get()).ok()
 }
 
-fn raw_list<'a>(object: &Fields<'a>, key: &str) -> Vec<&'a RawValue> {
-    object.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default()
+/// A list, empty where there is none.
+fn raw_list<'a>(object: &Fields<'a>, key: &str) -> Result<Vec<&'a RawValue>, BundleError> {
+    let list: RawList<'a> = object.get(key).and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or_default();
+    if list.0.len() > ENTRIES_MAX { Err(BundleError::TooManyEntries) } else { Ok(list.0) }
 }
 
 fn text(object: &Fields<'_>, key: &str) -> Option<String> {
@@ -302,10 +320,14 @@ fn text(object: &Fields<'_>, key: &str) -> Option<String> {
 
 fn entry_response(raw: &RawValue) -> EntryResponse {
     let Some(entry) = fields(raw) else { return EntryResponse::default() };
-    let response = entry.get("response").and_then(|raw| fields(raw)).unwrap_or_default();
-    let outcome_at = |raw: &&RawValue| OperationOutcome::parse(raw.get().as_bytes());
-    let resource = entry.get("resource").copied();
-    let in_resource = resource.as_ref().and_then(outcome_at);
+    let response = entry.get("response").and_then(fields).unwrap_or_default();
+    let outcome_at = |raw: &RawValue| OperationOutcome::parse(raw.get().as_bytes());
+    let resource = entry.get("resource");
+    let unbounded = |raw: &RawValue| !is_bounded(raw.get().as_bytes());
+    if resource.is_some_and(unbounded) || response.get("outcome").is_some_and(unbounded) {
+        return EntryResponse::default();
+    }
+    let in_resource = resource.and_then(outcome_at);
     EntryResponse {
         status: response.get("status").and_then(|raw| leading_status(raw.get())),
         location: text(&response, "location").as_deref().and_then(location),
@@ -323,10 +345,10 @@ fn leading_status(json: &str) -> Option<u16> {
 }
 
 fn page_entry(entry: &Fields<'_>) -> PageEntry {
-    let inner = |key: &str| entry.get(key).and_then(|raw| fields(raw)).unwrap_or_default();
-    let resource = entry.get("resource").copied().filter(|raw| raw.get().starts_with('{'));
+    let inner = |key: &str| entry.get(key).and_then(fields).unwrap_or_default();
+    let resource = entry.get("resource").filter(|raw| raw.get().starts_with('{'));
     let head = resource.and_then(fields).unwrap_or_default();
-    let meta = head.get("meta").and_then(|raw| fields(raw)).unwrap_or_default();
+    let meta = head.get("meta").and_then(fields).unwrap_or_default();
     let (request, response) = (inner("request"), inner("response"));
     PageEntry {
         full_url: text(entry, "fullUrl"),

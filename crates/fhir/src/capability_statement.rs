@@ -51,11 +51,10 @@ pub struct ResourceClaims {
 }
 
 impl Claims {
-    /// Reads a CapabilityStatement; `None` for anything else.
+    /// Reads a CapabilityStatement; `None` for anything else, and for one of more than [`crate::json::VALUES_MAX`] values.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-        Self::from_value(&serde_json::from_slice(body).ok()?)
+        Self::from_value(&crate::json::bounded(body)?)
     }
 
     /// Reads it from JSON that is parsed already.

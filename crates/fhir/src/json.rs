@@ -1,7 +1,42 @@
 //! What JSON must be before FHIR may read it: names are unique (R4 json), and no name is one of those by which our
 //! JSON library marks numbers and raw text for itself.
 
+use serde_json::Value;
 use std::collections::HashSet;
+
+/// The most values that one JSON text may hold to be read into memory. The largest CapabilityStatement and the largest
+/// resource that we have seen hold 20,000; a value takes up to 150 bytes in memory and two in a text (`1,`), so that
+/// without a bound 16 MiB of text would become a gigabyte.
+pub const VALUES_MAX: usize = 100_000;
+
+/// Whether a text holds no more than [`VALUES_MAX`] values, names not counted. Looks at the text alone and takes no memory;
+/// for a text that is not JSON the answer means nothing.
+#[must_use]
+pub fn is_bounded(text: &[u8]) -> bool {
+    let (mut values, mut at) = (1usize, 0);
+    while let Some(&byte) = text.get(at) {
+        match byte {
+            b',' | b'[' | b'{' => values += 1,
+            b'"' => {
+                at = end_of_string(text, at);
+                continue;
+            }
+            _ => {}
+        }
+        if values > VALUES_MAX {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+/// Reads a text of bounded size, with or without a byte order mark; `None` for anything else.
+#[must_use]
+pub fn bounded(body: &[u8]) -> Option<Value> {
+    let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
+    if is_bounded(body) { serde_json::from_slice(body).ok() } else { None }
+}
 
 /// A name that will not do.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,6 +139,18 @@ mod tests {
         assert_eq!(twice(r#"{"status":"final","\u0073tatus":"x"}"#), "status");
         assert_eq!(check_names(r#"{"a":{"a":{"a":"a"}},"b":["a","a",{"a":1}]}"#), Ok(()));
         assert_eq!(check_names(r#"["a",{"b":"{\"b\":1,\"b\":2}"}]"#), Ok(()));
+    }
+
+    #[test]
+    fn a_text_of_too_many_values_is_not_read_and_what_stands_in_strings_is_no_value() {
+        let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(","));
+        assert!(is_bounded(list("1", VALUES_MAX - 1).as_bytes()));
+        assert!(!is_bounded(list("1", VALUES_MAX + 1).as_bytes()));
+        assert!(!is_bounded(list("[[]]", VALUES_MAX / 2).as_bytes()));
+        assert!(is_bounded(list(r#""\",[{,""#, VALUES_MAX - 1).as_bytes()));
+        assert!(bounded(list("{}", VALUES_MAX).as_bytes()).is_none());
+        assert_eq!(bounded(b"\xEF\xBB\xBF[1.10]").map(|value| value.to_string()).as_deref(), Some("[1.10]"));
+        assert_eq!(bounded(b"[\"\\"), None);
     }
 
     #[test]

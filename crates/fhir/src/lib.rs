@@ -21,7 +21,7 @@ pub mod bundle;
 pub mod capability_statement;
 pub mod compare;
 pub mod identifier;
-mod json;
+pub mod json;
 pub mod mapping;
 pub mod national;
 pub mod operation_outcome;

@@ -9,6 +9,9 @@ use std::fmt;
 /// The longest sentence given back, in characters.
 const SENTENCE_CAP: usize = 1000;
 
+/// The most issues that are read. Which of more than that matters nobody could say, so that one counts as unreadable.
+pub const ISSUES_MAX: usize = 1000;
+
 /// How bad an issue is (value set issue-severity).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the codes of the value set are their own words")]
@@ -48,11 +51,11 @@ pub struct OperationOutcome {
 }
 
 impl OperationOutcome {
-    /// Reads an OperationOutcome; `None` for anything else, however broken.
+    /// Reads an OperationOutcome; `None` for anything else, however broken, and for one that says more than we read
+    /// ([`ISSUES_MAX`], [`crate::json::VALUES_MAX`]).
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
-        let body = body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body);
-        Self::from_value(&serde_json::from_slice(body).ok()?)
+        Self::from_value(&crate::json::bounded(body)?)
     }
 
     /// Reads it from JSON that is parsed already.
@@ -61,7 +64,11 @@ impl OperationOutcome {
         if value.get("resourceType")?.as_str()? != "OperationOutcome" {
             return None;
         }
-        let issues = value.get("issue").and_then(Value::as_array).map(|all| all.iter().map(issue).collect()).unwrap_or_default();
+        let issues = value.get("issue").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        if issues.len() > ISSUES_MAX {
+            return None;
+        }
+        let issues = issues.iter().map(issue).collect();
         let narrative = value.pointer("/text/div").and_then(Value::as_str).map(strip_tags).filter(|text| !text.is_empty());
         Some(Self { issues, narrative })
     }

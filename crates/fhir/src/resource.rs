@@ -1,7 +1,7 @@
 //! A resource: its text, kept as it came, and a thin reading of what all resources share.
 
 use crate::identifier::Identifier;
-use crate::json::{BadName, check_names};
+use crate::json::{BadName, VALUES_MAX, check_names, is_bounded};
 use model::EhrId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -43,6 +43,12 @@ pub enum ParseError {
         line: usize,
         /// Column, from 1.
         column: usize,
+    },
+    /// More values than any resource holds.
+    #[error("the resource holds more than {most} values; Ponte reads none that large")]
+    TooManyValues {
+        /// The most that are read.
+        most: usize,
     },
     /// JSON, but an array, text or number.
     #[error("a FHIR resource is a JSON object; this is {found}")]
@@ -94,6 +100,9 @@ impl Resource {
             return Err(ParseError::Empty);
         }
         serde_json::from_str::<&RawValue>(raw).map_err(|error| bad_json(&error))?;
+        if !is_bounded(raw.as_bytes()) {
+            return Err(ParseError::TooManyValues { most: VALUES_MAX });
+        }
         check_names(raw).map_err(|bad| match bad {
             BadName::Twice(path) => ParseError::DuplicateName { path },
             BadName::Unreadable(path) => ParseError::BadName { path },

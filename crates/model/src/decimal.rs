@@ -24,7 +24,12 @@ impl Decimal {
     /// Whether both stand for the same number, whatever their digits: `1.10` and `1.1`, `1e3` and `1000`.
     #[must_use]
     pub fn same_value(&self, other: &Self) -> bool {
-        normal(&self.0.to_string()) == normal(&other.0.to_string())
+        let (ours, theirs) = (self.0.to_string(), other.0.to_string());
+        match (normal(&ours), normal(&theirs)) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            // A power of ten beyond all counting: equal if written alike.
+            _ => ours == theirs,
+        }
     }
 
     /// The number as an `f64`, for thresholds only; never to be sent on.
@@ -46,15 +51,16 @@ impl fmt::Display for Decimal {
     }
 }
 
-/// Sign, significant digits without zeros at either end, and the power of ten of the last of them.
-fn normal(text: &str) -> (bool, String, i64) {
+/// Sign, significant digits without zeros at either end, and the power of ten of the last of them; `None` where that power
+/// is beyond an `i64`.
+fn normal(text: &str) -> Option<(bool, String, i64)> {
     let (negative, text) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
     };
     let (mantissa, exponent) = match text.find(['e', 'E']) {
-        Some(at) => (&text[..at], text[at + 1..].parse::<i64>().unwrap_or(0)),
-        None => (text, 0),
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
     };
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{fraction}");
@@ -62,10 +68,11 @@ fn normal(text: &str) -> (bool, String, i64) {
     let trimmed = digits.trim_start_matches('0');
     let significant = trimmed.trim_end_matches('0');
     if significant.is_empty() {
-        return (false, String::new(), 0);
+        return Some((false, String::new(), 0));
     }
+    let exponent = exponent.map_or(Some(0), |text| text.parse::<i64>().ok())?;
     let dropped = i64::try_from(trimmed.len() - significant.len()).unwrap_or(0);
-    (negative, significant.to_owned(), exponent.saturating_sub(fraction_len).saturating_add(dropped))
+    Some((negative, significant.to_owned(), exponent.checked_sub(fraction_len)?.checked_add(dropped)?))
 }
 
 #[cfg(test)]
@@ -80,6 +87,10 @@ mod tests {
         }
         let same = |a: &str, b: &str| Decimal::parse(a).unwrap().same_value(&Decimal::parse(b).unwrap());
         assert!(same("1.10", "1.1") && same("1e3", "1000") && same("100.00", "1E2") && same("-0.0", "0"));
+        // Powers of ten beyond an i64: not one of them is 1.
+        assert!(!same("1e99999999999999999999", "1") && !same("1e99999999999999999999", "1e-99999999999999999999"));
+        assert!(same("2e99999999999999999999", "2e99999999999999999999") && same("0e99999999999999999999", "0"));
+        assert!(!same("1e9223372036854775807", "10e9223372036854775807"));
         assert!(!same("1.10", "1.01") && !same("-1", "1") && !same("10", "1"));
     }
 

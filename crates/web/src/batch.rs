@@ -3,7 +3,6 @@
 use crate::call::{Call, answer};
 use crate::fields::Fields;
 use crate::idempotency;
-use crate::json;
 use crate::observation_body;
 use crate::observations::hold;
 use crate::problem::Problem;
@@ -49,7 +48,7 @@ pub(crate) struct BatchItem {
     responses((status = 207, description = "Each on its own: good ones are kept beside bad ones.", body = BatchAnswer),
         (status = 409, description = "`idempotency_outdated`.", body = ProblemAnswer, content_type = "application/problem+json")))]
 pub(crate) async fn create(call: Call, body: Body) -> Result<Response, Problem> {
-    let body = json::read(&call.headers, body, json::BATCH).await?;
+    let body = call.batch_json(body).await?;
     let given = observations_of(&body.object)?;
     let mut known = HashMap::new();
     let mut refused: Vec<Option<Problem>> = Vec::with_capacity(given.len());

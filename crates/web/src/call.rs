@@ -2,7 +2,7 @@
 
 use crate::auth::Principal;
 use crate::edge::RequestId;
-use crate::json::{self, Json};
+use crate::json::{self, Json, Limit};
 use crate::problem::Problem;
 use crate::routes::App;
 use axum::body::Body;
@@ -59,12 +59,21 @@ impl Call {
 
     /// A body with one thing in it.
     pub(crate) async fn json(&self, body: Body) -> Result<Json, Problem> {
-        json::read(&self.headers, body, json::SINGLE).await
+        json::read(&self.headers, body, self.limit(json::SINGLE)).await
+    }
+
+    /// A body with up to a thousand things in it.
+    pub(crate) async fn batch_json(&self, body: Body) -> Result<Json, Problem> {
+        json::read(&self.headers, body, self.limit(json::BATCH)).await
     }
 
     /// A body that may be left out.
     pub(crate) async fn optional_json(&self, body: Body) -> Result<Json, Problem> {
-        json::read_optional(&self.headers, body, json::SINGLE).await
+        json::read_optional(&self.headers, body, self.limit(json::SINGLE)).await
+    }
+
+    fn limit(&self, bytes: usize) -> Limit {
+        Limit { bytes, time: self.app.api.body_time }
     }
 }
 

@@ -124,7 +124,8 @@ fn complete(path: &str, operation: &mut Operation) {
             let mut add = |status: &str, words: &str| {
                 operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(words));
             };
-            add("413", "`body_too_large`: 1 MiB, a batch 16 MiB.");
+            add("408", "`body_too_slow`: a minute for the whole body.");
+            add("413", "`body_too_large`: 1 MiB, a batch 16 MiB; or more than 100,000 values.");
             add("415", "`unsupported_media_type`: JSON only.");
         }
         if let Some(parameters) = &operation.parameters

@@ -1,17 +1,28 @@
 //! Request bodies: JSON (RFC 8259) read strictly, decimals digit for digit, no key twice, no more bytes than allowed.
 
 use crate::problem::Problem;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use bytes::Bytes;
+use fhir::json::{VALUES_MAX, is_bounded};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
+use std::time::Duration;
 
 /// Bytes of a body with one thing in it.
 pub(crate) const SINGLE: usize = 1024 * 1024;
 /// Bytes of a batch.
 pub(crate) const BATCH: usize = 16 * 1024 * 1024;
+
+/// How much of a body is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit {
+    /// Bytes.
+    pub(crate) bytes: usize,
+    /// From its first byte to its last.
+    pub(crate) time: Duration,
+}
 
 /// A body as it came and as it reads.
 pub(crate) struct Json {
@@ -24,8 +35,8 @@ pub(crate) struct Json {
 /// Reads a body that must be a JSON object.
 ///
 /// # Errors
-/// 413, 415, or 400 `invalid_json`.
-pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Json, Problem> {
+/// 408, 413, 415, or 400 `invalid_json`.
+pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: Limit) -> Result<Json, Problem> {
     if !is_json(headers) {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -42,7 +53,7 @@ pub(crate) async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Resul
 ///
 /// # Errors
 /// As [`read`].
-pub(crate) async fn read_optional(headers: &HeaderMap, body: Body, limit: usize) -> Result<Json, Problem> {
+pub(crate) async fn read_optional(headers: &HeaderMap, body: Body, limit: Limit) -> Result<Json, Problem> {
     if headers.contains_key(CONTENT_TYPE) {
         let bytes = bytes_of(body, limit).await?;
         return if bytes.is_empty() { Ok(Json { bytes, object: Map::new() }) } else { read(headers, Body::from(bytes), limit).await };
@@ -63,25 +74,37 @@ fn is_json(headers: &HeaderMap) -> bool {
     plain && (kind == "application/json" || (kind.starts_with("application/") && kind.ends_with("+json")))
 }
 
-async fn bytes_of(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    axum::body::to_bytes(body, limit).await.map_err(|error| {
+async fn bytes_of(body: Body, limit: Limit) -> Result<Bytes, Problem> {
+    // A caller who says how much will come is told before it comes.
+    if body.size_hint().lower() > limit.bytes as u64 {
+        return Err(too_large(limit));
+    }
+    let Ok(read) = tokio::time::timeout(limit.time, axum::body::to_bytes(body, limit.bytes)).await else {
+        return Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_too_slow",
+            format!("The body did not come whole within {} s; nothing of it was taken. Send it again.", limit.time.as_secs()),
+        ));
+    };
+    read.map_err(|error| {
         // The limit's error is the innermost; anything else is a line that broke.
         let mut source: Option<&dyn std::error::Error> = std::error::Error::source(&error);
-        let mut too_large = error.to_string().contains("length limit exceeded");
+        let mut over = error.to_string().contains("length limit exceeded");
         while let Some(inner) = source {
-            too_large |= inner.to_string().contains("length limit exceeded");
+            over |= inner.to_string().contains("length limit exceeded");
             source = inner.source();
         }
-        if too_large {
-            Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                format!("The body is larger than {} MiB; send less at a time.", limit / (1024 * 1024)),
-            )
+        if over {
+            too_large(limit)
         } else {
             Problem::new(StatusCode::BAD_REQUEST, "body_incomplete", "The body broke off before its end; send it again.")
         }
     })
+}
+
+fn too_large(limit: Limit) -> Problem {
+    let most = limit.bytes / (1024 * 1024);
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {most} MiB; send less at a time."))
 }
 
 fn object_of(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
@@ -89,10 +112,18 @@ fn object_of(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     // A byte order mark may be ignored (RFC 8259 §8.1).
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|_| invalid("The body is not UTF-8.".to_owned()))?;
+    if !is_bounded(bytes) {
+        let detail = format!("The body holds more than {VALUES_MAX} values; send less at a time.");
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail));
+    }
     let value: Value = serde_json::from_str(text)
         .map_err(|error| invalid(format!("The body is not JSON: it goes wrong at line {}, column {}.", error.line(), error.column())))?;
-    if has_a_key_twice(text) {
-        return Err(invalid("An object of the body has the same key twice, so it is not certain what is meant.".to_owned()));
+    match bad_key(text) {
+        None => {}
+        Some(BadKey::Twice) => {
+            return Err(invalid("An object of the body has the same key twice, so it is not certain what is meant.".to_owned()));
+        }
+        Some(BadKey::Unreadable) => return Err(invalid("An object of the body has a key that cannot be read.".to_owned())),
     }
     match value {
         Value::Object(object) => Ok(object),
@@ -100,8 +131,18 @@ fn object_of(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
     }
 }
 
-/// Whether any object names a key twice (RFC 8259 §4 leaves its meaning open). The text is valid JSON already.
-fn has_a_key_twice(text: &str) -> bool {
+/// A key that will not do.
+#[derive(Debug, PartialEq, Eq)]
+enum BadKey {
+    /// It stands twice in one object (RFC 8259 §4 leaves its meaning open).
+    Twice,
+    /// It is one by which our JSON library marks numbers and raw text for itself: what it holds would be read as JSON once
+    /// more, past every check.
+    Unreadable,
+}
+
+/// The first key that will not do. The text is valid JSON already.
+fn bad_key(text: &str) -> Option<BadKey> {
     let bytes = text.as_bytes();
     // One set of keys for each open object, none for an open array.
     let mut open: Vec<Option<HashSet<String>>> = Vec::new();
@@ -126,8 +167,11 @@ fn has_a_key_twice(text: &str) -> bool {
                 let end = end_of_string(bytes, at);
                 if key_next && let (Some(Some(keys)), Some(raw)) = (open.last_mut(), text.get(at..end)) {
                     let key = serde_json::from_str::<String>(raw).unwrap_or_else(|_| raw.to_owned());
+                    if key.starts_with("$serde_json::private::") {
+                        return Some(BadKey::Unreadable);
+                    }
                     if !keys.insert(key) {
-                        return true;
+                        return Some(BadKey::Twice);
                     }
                 }
                 key_next = false;
@@ -138,7 +182,7 @@ fn has_a_key_twice(text: &str) -> bool {
         }
         at += 1;
     }
-    false
+    None
 }
 
 /// The place behind the closing quote of the string that begins at `start`.
@@ -161,13 +205,30 @@ mod tests {
     #[test]
     fn a_key_twice_is_seen_at_any_depth_and_in_any_spelling() {
         for twice in [r#"{"a":1,"a":2}"#, r#"{"a":[{"b":1,"c":{},"b":2}]}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":"\\","x":"\""}"#] {
-            assert!(has_a_key_twice(twice), "{twice}");
+            assert_eq!(bad_key(twice), Some(BadKey::Twice), "{twice}");
         }
         for once in
             [r#"{"a":"a","b":["a","a"],"c":{"a":1}}"#, r#"{"a":"{\"a\":1,\"a\":2}"}"#, r#"[{"a":1},{"a":2}]"#, r#"{"a":{"b":1},"b":2}"#]
         {
-            assert!(!has_a_key_twice(once), "{once}");
+            assert_eq!(bad_key(once), None, "{once}");
         }
+    }
+
+    #[test]
+    fn a_key_that_means_something_to_our_reader_alone_is_refused() {
+        for hidden in [
+            r#"{"v":{"$serde_json::private::Number":"1"}}"#,
+            r#"{"v":{"$serde_json::private::RawValue":"{\"a\":1,\"a\":2}"}}"#,
+            r#"{"v":{"\u0024serde_json::private::Number":"1"}}"#,
+        ] {
+            assert_eq!(object_of(hidden.as_bytes()).unwrap_err().code(), "invalid_json", "{hidden}");
+        }
+    }
+
+    #[test]
+    fn a_body_of_too_many_values_is_refused_before_it_takes_memory() {
+        let many = format!(r#"{{"a":[{}]}}"#, vec!["1"; VALUES_MAX].join(","));
+        assert_eq!(object_of(many.as_bytes()).unwrap_err().code(), "body_too_large");
     }
 
     #[test]

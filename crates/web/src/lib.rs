@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! |---|---|
 //! | `token`, `jwks`, `auth` | who calls: bearer tokens, key sets, roles |
+//! | `serve` | the API over TCP: no caller takes longer than it may |
 //! | `edge` | what every answer gets: request id, problem body, headers, one log line |
 //! | `problem` | RFC 9457 |
 //! | `json`, `fields`, `query`, `cursor` | what comes in, read strictly |
@@ -38,6 +39,7 @@ mod rate;
 mod routes;
 mod runs;
 pub mod schema;
+mod serve;
 mod status;
 mod sync;
 mod token;
@@ -49,12 +51,14 @@ pub use docs::openapi;
 pub use jwks::FetchKeys;
 pub use problem::Problem;
 pub use routes::router;
+pub use serve::{HEAD_TIME, serve};
 pub use token::{TokenError, TokenVerifier, sign_token};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use model::Clock;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What the API needs. [`Api::new`] gives defaults for all that is not handed to it.
 pub struct Api {
@@ -74,10 +78,12 @@ pub struct Api {
     pub cursor_key: CursorKey,
     /// Requests a second that one tenant may make on this node, with a burst of five times as many.
     pub requests_per_second: NonZeroU32,
+    /// How long a request's body may take from its first byte to its last.
+    pub body_time: Duration,
 }
 
 impl Api {
-    /// An API with defaults: no recorded metrics, 1,000 requests a second and tenant. `cursor_secret` is any secret that
+    /// An API with defaults: no recorded metrics, 1,000 requests a second and tenant, a minute for a body. `cursor_secret` is any secret that
     /// all nodes share: the encryption key or the token secret.
     #[must_use]
     pub fn new(
@@ -96,6 +102,7 @@ impl Api {
             version: env!("CARGO_PKG_VERSION"),
             cursor_key: CursorKey::from_secret(cursor_secret),
             requests_per_second: NonZeroU32::MIN.saturating_add(999),
+            body_time: Duration::from_secs(60),
         }
     }
 }

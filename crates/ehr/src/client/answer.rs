@@ -121,7 +121,7 @@ impl<T> Answer<T> {
 
 /// Reads it; `base` is the FHIR base with a `/` at its end.
 pub(super) fn smart_configuration(base: &Url, reply: &Reply) -> Option<SmartConfiguration> {
-    let json: Value = serde_json::from_slice(reply.body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&reply.body)).ok()?;
+    let json: Value = fhir::json::bounded(&reply.body)?;
     json.as_object()?;
     let list = |key: &str| -> Vec<String> {
         let all = json.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();

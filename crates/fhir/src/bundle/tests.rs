@@ -91,6 +91,31 @@ fn a_page_gives_rows_verbatim_with_links_and_warnings() {
 }
 
 #[test]
+fn a_page_of_too_many_entries_is_an_error_and_what_is_too_large_is_counted_unreadable() {
+    let page_of = |entry: &str, count: usize| {
+        page(format!(r#"{{"resourceType":"Bundle","type":"searchset","entry":[{}]}}"#, vec![entry; count].join(",")).as_bytes())
+    };
+    assert_eq!(page_of("{}", ENTRIES_MAX).unwrap().entries.len(), ENTRIES_MAX);
+    assert_eq!(page_of("{}", ENTRIES_MAX + 1).unwrap_err(), BundleError::TooManyEntries);
+    let large = |head: &str| format!(r#"{{"resource":{{{head}"x":[{}]}}}}"#, vec!["1"; crate::json::VALUES_MAX].join(","));
+    let read = page_of(&large(""), 1).unwrap();
+    assert_eq!((read.entries.len(), read.unreadable), (0, 1));
+    // A warning that cannot be read may be the one that says that rows were left out.
+    let read = page_of(&large(r#""resourceType":"OperationOutcome","#), 1).unwrap();
+    assert_eq!((read.outcomes.len(), read.unreadable), (0, 1));
+    let read = page_of(r#"{"resource":{"resourceType":"OperationOutcome","issue":[]}}"#, 150).unwrap();
+    assert_eq!((read.outcomes.len(), read.unreadable), (100, 50));
+}
+
+#[test]
+fn a_batch_entry_that_is_too_large_is_uncertain() {
+    let large = format!(r#"{{"resource":[{}],"response":{{"status":"201"}}}}"#, vec!["1"; crate::json::VALUES_MAX].join(","));
+    let answer = format!(r#"{{"resourceType":"Bundle","type":"batch-response","entry":[{large},{{"response":{{"status":"201"}}}}]}}"#);
+    let read = batch_response(answer.as_bytes(), 2).unwrap();
+    assert_eq!((read[0].status, read[1].status), (None, Some(201)));
+}
+
+#[test]
 fn a_delete_in_a_history_has_no_resource() {
     let body = br#"{"resourceType":"Bundle","type":"history","entry":[{"request":{"method":"DELETE","url":"Observation/9"},
         "response":{"status":"204","lastModified":"2026-01-01T00:00:00Z"}}]}"#;

@@ -35,8 +35,9 @@ fn every_refusal_is_a_sentence_that_repeats_nothing() {
 
 #[test]
 fn a_document_of_a_thousand_levels_is_refused_and_nobody_falls() {
-    let deep = format!("{{\"resourceType\":\"Patient\",\"x\":{}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-    assert!(matches!(Resource::parse(&deep), Err(ParseError::NotJson { .. })));
+    let deep = |levels: usize| format!("{{\"resourceType\":\"Patient\",\"x\":{}1{}}}", "[".repeat(levels), "]".repeat(levels));
+    assert!(matches!(Resource::parse(&deep(90_000)), Err(ParseError::NotJson { .. })));
+    assert!(matches!(Resource::parse(&deep(100_000)), Err(ParseError::TooManyValues { .. })));
 }
 
 #[test]

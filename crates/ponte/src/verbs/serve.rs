@@ -9,7 +9,6 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use clap::{Args, ValueEnum};
-use std::net::SocketAddr;
 use std::time::Duration;
 use store::{Home, Store};
 use tokio::net::TcpListener;
@@ -125,10 +124,7 @@ fn announce(listener: &TcpListener, answers: bool) -> Result<(), Failure> {
 }
 
 async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(why) = axum::serve(listener, service).with_graceful_shutdown(shutdown.cancelled_owned()).await {
-        tracing::error!(error = %why, "the API stopped listening");
-    }
+    web::serve(listener, router, web::HEAD_TIME, shutdown.cancelled_owned()).await;
 }
 
 /// A worker answers no caller.

@@ -11,4 +11,5 @@ mod ledger;
 mod observations;
 mod patients;
 mod sync;
+mod tokens;
 mod worker;

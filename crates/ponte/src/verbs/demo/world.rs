@@ -11,7 +11,6 @@ use sandbox::{Auth, Fault, FaultPlan, OAuth2, Options, Sandbox};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -72,8 +71,7 @@ impl World {
         let router = wire::api(&store, &settings, clock.clone(), crate::telemetry::metrics())?;
         let ends = shutdown.clone().cancelled_owned();
         parts.spawn(async move {
-            let service = router.into_make_service_with_connect_info::<SocketAddr>();
-            let _ = axum::serve(listener, service).with_graceful_shutdown(ends).await;
+            web::serve(listener, router, web::HEAD_TIME, ends).await;
         });
         let engine = wire::engine(&store, &settings.allow_local, clock.clone(), settings.lease_ms)?;
         parts.spawn(wire::work(engine, settings.workers, wire::schedules(&settings)?, shutdown.clone()));
