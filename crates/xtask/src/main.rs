@@ -1,5 +1,6 @@
 //! Tasks of the house, run as `cargo xtask TASK`; they need nothing but cargo.
 
+mod interop;
 mod postgres;
 mod sabotage;
 mod sim;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::run(&root),
         Some("supply") => supply::run(&root),
         Some("sabotage") => sabotage::run(&root, &rest),
+        Some("interop") => interop::run(&root, &rest),
         Some("sim") => sim::run(&root, &rest),
         _ => {
             eprintln!(
@@ -28,7 +30,8 @@ fn main() -> ExitCode {
                  cargo xtask tidy                        what the compiler does not see: headers, sizes, migrations, READMEs, imports\n\
                  cargo xtask supply                      licences, bans and sources of every dependency, by deny.toml\n\
                  cargo xtask sabotage [--list | NAME...] takes one rule at a time out of a copy of the source and wants a test to see it\n\
-                 cargo xtask sim --seeds N --hours H     so many simulated worlds; one failing seed again: --seed S"
+                 cargo xtask sim --seeds N --hours H     so many simulated worlds; one failing seed again: --seed S\n\
+                 cargo xtask interop [--seed S] NAME...  the built ponte against a FHIR server that others wrote: hapi, medplum-router, …"
             );
             return ExitCode::from(2);
         }
