@@ -75,7 +75,10 @@ impl Hospital {
     /// # Errors
     /// When a page cannot be had.
     pub fn list(&self, patient: &str) -> Result<Vec<Value>, String> {
-        self.all(&format!("/Observation?subject=Patient/{patient}&_count=200"))
+        let all = self.all(&format!("/Observation?subject=Patient/{patient}&_count=200"))?;
+        // A server may ignore a filter; whose a row is, it says itself.
+        let whose = format!("Patient/{patient}");
+        Ok(all.into_iter().filter(|row| row["subject"]["reference"].as_str().is_some_and(|subject| subject.ends_with(&whose))).collect())
     }
 
     /// Every Observation under our identifier of this value.

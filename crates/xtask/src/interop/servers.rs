@@ -71,7 +71,7 @@ fn running(url: &str) -> Result<Server, Absent> {
 
 /// HAPI FHIR JPA of today, over H2 in memory.
 fn hapi(root: &Path, home: &Path, port: u16) -> Result<Command, Absent> {
-    need(&["java", "mvn"])?;
+    need(&["java", "javac", "mvn"])?;
     let sources = root.join("interop/hapi");
     let classpath = home.join("classpath");
     let built = stamp(&sources, &["pom.xml", "src/main/java/interop/Main.java", "src/main/java/interop/Server.java"])?;

@@ -62,7 +62,7 @@ pub fn print(told: &Told) {
     row("_lastUpdated", &parameter(told.claims, "_lastUpdated"), &plan["lastUpdated"], "");
     row("POST _search", "", &plan["postSearch"], "");
     println!(
-        "\nReady after {:.1} s; pushed and at rest after {:.1} s; pulled in {:.1} s; one attempt {}; in all {:.0} s.",
+        "\nReady after {:.1} s; pushed and at rest after {:.1} s; pulled in {:.1} s; a write {}; in all {:.0} s.",
         told.ready.as_secs_f64(),
         told.done.pushing.as_secs_f64(),
         told.done.pulling.as_secs_f64(),
@@ -124,11 +124,13 @@ fn counted(deliveries: &[Value], field: &str) -> String {
 }
 
 fn durations(deliveries: &[Value]) -> String {
-    let mut all: Vec<i64> =
-        attempts(deliveries).filter(|one| one["class"] == "applied").filter_map(|one| one["durationMs"].as_i64()).collect();
+    let mut all: Vec<i64> = attempts(deliveries)
+        .filter(|one| one["class"] == "delivered" && !one["means"].is_null())
+        .filter_map(|one| one["durationMs"].as_i64())
+        .collect();
     all.sort_unstable();
     match (all.get(all.len() / 2), all.last()) {
         (Some(median), Some(longest)) => format!("{median} ms in the median, {longest} ms at most"),
-        _ => "never applied".to_owned(),
+        _ => "never went well".to_owned(),
     }
 }
