@@ -101,13 +101,16 @@ impl Platform {
         }
     }
 
-    /// What stands behind one that waits for a person waits with it.
+    /// Whether all that waits does so for a person, or stands behind what does.
     fn nothing_pends(&self, status: &Value) -> Result<bool, String> {
-        if status["counts"]["pending"] == 0 {
+        if status["counts"]["pending"] == 0 && status["counts"]["held"] == 0 {
             return Ok(true);
         }
-        let waiting = self.api.get("/fhir/deliveries?state=pending&limit=200")?;
-        Ok(items(&waiting).iter().all(|delivery| delivery["reason"] == "earlier_first" && status["counts"]["held"] != 0))
+        let held = self.api.get("/fhir/deliveries?state=held&limit=200")?;
+        let pending = self.api.get("/fhir/deliveries?state=pending&limit=200")?;
+        let (for_ponte, for_people): (Vec<&Value>, Vec<&Value>) =
+            items(&held).iter().chain(items(&pending)).partition(|delivery| delivery["whoseMove"] == "ponte");
+        Ok(for_ponte.iter().all(|one| for_people.iter().any(|front| front["patientId"] == one["patientId"])))
     }
 
     fn open_ones(&self) -> Result<Value, String> {

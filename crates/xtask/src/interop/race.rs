@@ -3,6 +3,7 @@
 
 use super::hospital::Hospital;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// Rounds of each race.
 pub const ROUNDS: usize = 6;
@@ -10,14 +11,14 @@ pub const ROUNDS: usize = 6;
 const AT_ONCE: usize = 12;
 
 /// How many rounds left more than one resource, and the most copies of one.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Race {
     /// Rounds that doubled.
     pub doubled: usize,
     /// Most copies.
     pub worst: usize,
-    /// Requests that were answered neither 200 nor 201.
-    pub refused: usize,
+    /// How often each status was answered; 0 where no answer came.
+    pub statuses: BTreeMap<u16, usize>,
 }
 
 /// Conditional creates of one identifier.
@@ -56,7 +57,9 @@ fn run(hospital: &Hospital, round: impl Fn(usize) -> (String, Vec<u16>)) -> Resu
         let copies = hospital.under_our_identifier(&value)?.len();
         race.doubled += usize::from(copies > 1);
         race.worst = race.worst.max(copies);
-        race.refused += sent.iter().filter(|status| !matches!(status, 200 | 201)).count();
+        for status in sent {
+            *race.statuses.entry(status).or_default() += 1;
+        }
     }
     Ok(race)
 }

@@ -50,10 +50,13 @@ pub fn print(told: &Told) {
     println!("| requests, by what the line did to them | {} |", shown.join(", "));
     println!("| attempts, by what their outcome meant | {} |", counted(told.deliveries, "class"));
     println!("| writes, by means | {} |", counted(told.deliveries, "means"));
+    let in_batches =
+        attempts(told.deliveries).filter(|one| one["request"].as_str().is_some_and(|request| request.contains("batch"))).count();
+    println!("| of them in batches | {in_batches} |");
 
     println!("\n| means | it says | Ponte found | measured here without Ponte |\n|---|---|---|---|");
     let plan = &told.done.check["plan"];
-    let (conditional, own_id) = told.races;
+    let (conditional, own_id) = &told.races;
     row("PUT of our own id", &claim(told.claims, "updateCreate"), &plan["observationUpdateCreate"], &race(own_id));
     row("If-None-Exist", &claim(told.claims, "conditionalCreate"), &plan["conditionalCreate"], &race(conditional));
     row("batch", &interaction(told.claims, "batch"), &plan["batch"], "");
@@ -80,9 +83,9 @@ fn row(means: &str, claimed: &str, proof: &Value, measured: &str) {
     println!("| {means} | {claimed} | {} | {measured} |", proof.as_str().unwrap_or("unknown"));
 }
 
-fn race(race: Race) -> String {
-    let refused = if race.refused > 0 { format!(", {} requests refused", race.refused) } else { String::new() };
-    format!("12 at once, {ROUNDS} rounds: {} doubled (worst {}){refused}", race.doubled, race.worst)
+fn race(race: &Race) -> String {
+    let statuses: Vec<String> = race.statuses.iter().map(|(status, times)| format!("{status} × {times}")).collect();
+    format!("12 at once, {ROUNDS} rounds: {} doubled (worst {}); {}", race.doubled, race.worst, statuses.join(", "))
 }
 
 fn observation(claims: &Value) -> Value {
