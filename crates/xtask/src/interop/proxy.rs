@@ -195,8 +195,7 @@ impl Line {
 
     fn bring_back(&self, mut server: TcpStream, mut client: TcpStream, now: &Mutex<Fate>, answered: &AtomicBool) {
         let mut bytes = vec![0; 64 * 1024];
-        loop {
-            let Ok(length @ 1..) = server.read(&mut bytes) else { break };
+        while let Ok(length @ 1..) = server.read(&mut bytes) {
             let fate = *locked(now);
             match fate {
                 Fate::AnswerCut => break,
