@@ -75,6 +75,9 @@ pub struct MeansPlan {
     pub post_search: Proof,
     /// A stale `If-Match` is refused.
     pub if_match: Proof,
+    /// A `PUT` that creates answers 201. Refused: it answers 200 as for an update (against http.html#upsert), so that a 200
+    /// does not say that something was there.
+    pub put_tells_created: Proof,
     /// At most so many entries in one Bundle; halved when one is too large, grown when it goes well.
     pub batch_limit: u32,
     /// When the CapabilityStatement was read, RFC 3339.
@@ -96,6 +99,7 @@ impl Default for MeansPlan {
             identifier_search: Proof::Unknown,
             post_search: Proof::Unknown,
             if_match: Proof::Unknown,
+            put_tells_created: Proof::Unknown,
             batch_limit: 10,
             capabilities_read_at: None,
             software: None,

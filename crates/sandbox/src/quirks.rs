@@ -45,6 +45,8 @@ pub struct Quirks {
     pub location_on_match: bool,
     /// Whether `If-None-Match: *` on PUT is honoured (R5; R4 servers mostly overwrite).
     pub if_none_match_honoured: bool,
+    /// The status of a PUT that creates: 201, or 200 against http.html#upsert.
+    pub put_created_status: u16,
     /// Whether a PUT without a change keeps the version.
     pub same_content_keeps_version: bool,
     /// Whether stamps have whole seconds only.
@@ -235,6 +237,7 @@ fn plain() -> Quirks {
         location_with_version: true,
         location_on_match: true,
         if_none_match_honoured: true,
+        put_created_status: 201,
         same_content_keeps_version: false,
         whole_seconds: false,
         delete_status: 204,

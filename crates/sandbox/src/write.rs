@@ -232,7 +232,7 @@ impl Twin {
         {
             return Ok(self.written(call, kind, place, 200));
         }
-        let status = if old.is_some() { 200 } else { 201 };
+        let status = if old.is_some() { 200 } else { self.quirks.put_created_status };
         let place = self.commit(call, Write { kind, id: id.to_owned(), method: "PUT", body: Some(body), condition });
         Ok(self.written(call, kind, place, status))
     }

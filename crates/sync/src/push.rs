@@ -13,8 +13,9 @@ use crate::found::{Judged, judge, judge_content};
 use crate::lane::{AT_ONCE, LaneTurn, limit_ms};
 use crate::settle::{Written, settle_refused_by_us, settle_write};
 use crate::{late, learn};
-use ehr::client::{Answer, Call, Put};
+use ehr::client::{Answer, Call, Next, Put};
 use ehr::reply::Outcome;
+use fhir::search::Query;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use model::delivery::Found;
@@ -159,8 +160,12 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
             if lane.probe || !lane.said_works {
                 lane.connection_works(true).await?;
             }
-            match judged {
-                Some(_) if first_put_found_something(planned, &outcome) => {
+            let found_something = match &judged {
+                Some(_) => first_put_found_something(lane, planned, &outcome).await?,
+                None => Some(false),
+            };
+            match judged.filter(|_| found_something.is_some()) {
+                Some(_) if found_something == Some(true) => {
                     end.class = Class::Conflict;
                     end.message = Some(
                         "The EHR answered the first PUT of an id that we chose with 200 instead of 201: something else lives there."
@@ -218,9 +223,29 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
     Ok(Settlement { message: note.or(settlement.message), ..settlement })
 }
 
-/// 200 instead of 201 on a first send under our own id (PRODUCT, means 2).
-fn first_put_found_something(planned: &Planned, outcome: &Outcome) -> bool {
-    planned.means == Means::OwnId && !planned.row.sent_before && outcome.status == Some(200)
+/// 200 instead of 201 on a first send under our own id (PRODUCT, means 2). Some servers answer 200 to every `PUT`: one whose
+/// history of what we just made has no other version than ours is one of them, and is remembered as such. None: the
+/// history could not be seen now.
+async fn first_put_found_something(lane: &mut LaneTurn, planned: &Planned, outcome: &Outcome) -> Result<Option<bool>, Error> {
+    let suspicious = planned.means == Means::OwnId && !planned.row.sent_before && outcome.status == Some(200);
+    if !suspicious || lane.runtime.plan.put_tells_created == Proof::Refused {
+        return Ok(Some(false));
+    }
+    let Target::Put(id) = &planned.target else { return Ok(Some(true)) };
+    let history = lane.ehr.history(&[planned.ours.resource_type, id.as_str()], &Query::new(), &call(lane)).await;
+    let Some(found) = history.content else {
+        // Said to be none here: then the status has the last word.
+        let none_here = matches!(history.outcome.status, Some(400 | 404 | 405 | 501));
+        return Ok(none_here.then_some(true));
+    };
+    let versions: Vec<_> = found.page.entries.iter().filter_map(|entry| entry.resource.as_ref()).collect();
+    let ours = |raw: &str| matches!(judge(raw, &planned.ours).found, Found::Version { version, .. } if version == planned.row.version);
+    let created =
+        found.next == Next::End && versions.len() == 1 && found.page.entries.len() == 1 && versions.iter().all(|raw| ours(raw.get()));
+    if created {
+        lane.change_plan(|plan| plan.put_tells_created = Proof::Refused).await?;
+    }
+    Ok(Some(!created))
 }
 
 /// What stands at the EHR now, by the answer's body, or by a read where it has none.

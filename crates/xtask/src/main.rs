@@ -1,6 +1,7 @@
 //! Tasks of the house, run as `cargo xtask TASK`; they need nothing but cargo.
 
 mod fuzz;
+mod interop;
 mod postgres;
 mod sabotage;
 mod sim;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         Some("supply") => supply::run(&root),
         Some("sabotage") => sabotage::run(&root, &rest),
         Some("fuzz") => fuzz::run(&root, &rest),
+        Some("interop") => interop::run(&root, &rest),
         Some("sim") => sim::run(&root, &rest),
         _ => {
             eprintln!(
@@ -31,7 +33,8 @@ fn main() -> ExitCode {
                  cargo xtask supply                      licences, bans and sources of every dependency, by deny.toml\n\
                  cargo xtask sabotage [--list | NAME...] takes one rule at a time out of a copy of the source and wants a test to see it\n\
                  cargo xtask sim --seeds N --hours H     so many simulated worlds; one failing seed again: --seed S\n\
-                 cargo xtask fuzz [--seconds N] [NAME...] each reader of foreign bytes, N seconds (10) of made-up input; needs a nightly toolchain"
+                 cargo xtask fuzz [--seconds N] [NAME...] each reader of foreign bytes, N seconds (10) of made-up input; needs a nightly toolchain\n\
+                 cargo xtask interop [--seed S] NAME...  the built ponte against a FHIR server that others wrote: hapi, medplum-router, …"
             );
             return ExitCode::from(2);
         }

@@ -124,6 +124,8 @@ impl Check<'_> {
                 let read = ehr.read("Observation", &id, &self.call()).await.outcome;
                 let ours = read.ehr_id.as_ref() == Some(&id) && carries(read.resource.as_deref(), &value);
                 self.plan.observation_update_create = if ours { Proof::Proven } else { Proof::Refused };
+                // Nobody else has this id, so it was created, whatever the status says.
+                self.plan.put_tells_created = if answer.outcome.status == Some(200) { Proof::Refused } else { Proof::Proven };
                 Ok(())
             }
             Class::MeansRefused => {

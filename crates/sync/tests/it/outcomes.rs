@@ -5,7 +5,7 @@ use crate::judge::SYSTEM;
 use crate::pull::{asks, complete};
 use crate::world::{DAY, HOUR, MINUTE, SECOND, SETTLE, bare, conditional, every_means, lacking, on_each, on_each_with, own_id};
 use model::{Class, EhrId, HeldReason, State};
-use sandbox::{Fault, FaultPlan};
+use sandbox::{Fault, FaultPlan, Options, Profile, Quirks};
 use serde_json::json;
 
 const FHIR: &[(&str, &str)] = &[("content-type", "application/fhir+json")];
@@ -33,6 +33,41 @@ async fn a_success_records_id_and_version_and_an_empty_body_is_read_from_its_hea
         })
         .await;
     }
+}
+
+/// A server that answers 200 to a `PUT` that creates (Medplum's router in memory does): its history shows that nothing was there.
+#[tokio::test]
+async fn a_200_on_a_first_put_is_a_create_where_the_history_has_only_what_we_sent() {
+    let options = || Options { quirks: Some(Quirks { put_created_status: 200, ..Quirks::of(Profile::Plain) }), ..own_id() };
+    on_each(options(), async |w| {
+        let patient = w.patient().await;
+        let (first, second) = (w.observe(patient, "3").await, w.observe(patient, "4").await);
+        w.settle_down().await;
+        for pain in [first, second] {
+            w.is_delivered(pain).await;
+            assert_eq!(w.effects(pain).len(), 1);
+        }
+        let third = w.observe(patient, "5").await;
+        w.settle_down().await;
+        w.is_delivered(third).await;
+    })
+    .await;
+}
+
+/// The same 200 where something was there: the history has what we wrote over, and a person must see it.
+#[tokio::test]
+async fn a_200_on_a_first_put_is_a_conflict_where_something_was_there() {
+    on_each(own_id(), async |w| {
+        let patient = w.known_patient().await;
+        let pain = w.observe(patient, "3").await;
+        let there = json!({"resourceType": "Observation", "id": pain.to_string(), "status": "final", "code": {"text": "Dor"},
+            "subject": {"reference": format!("Patient/{}", w.ehr_id(patient).await)}});
+        w.ward.sandbox.put_resource(&there.to_string()).unwrap();
+        w.settle_down().await;
+        let delivery = w.delivery(pain).await;
+        assert_eq!(delivery.state, State::Held(HeldReason::Conflict), "{delivery:?}");
+    })
+    .await;
 }
 
 /// 200 on a conditional create: delivered only if the resource carries our identifier and subject.
