@@ -25,7 +25,9 @@ impl Turn {
     }
 }
 
-/// The facts of a row that the transition function wants.
+/// The facts of a row that the transition function wants, as they were when the row was shown, which is before anything was sent:
+/// an earlier attempt that settles while the answer is under way still has the resource read again, for it may have committed in
+/// between (`cargo xtask model` gives the counterexample).
 pub(crate) fn facts(row: &WorkRow, plan: &MeansPlan) -> Facts {
     Facts {
         version: row.version,

@@ -61,6 +61,33 @@ async fn trace_02_a_delivered_first_version_does_not_let_the_second_go_while_an_
     .await;
 }
 
+/// 2 and 14, as the exhaustive model found them: the repeat is answered, the first request commits, and the answer is written
+/// down only when both have settled. The row is read again all the same, or the ledger would keep the ETag of the repeat.
+#[tokio::test]
+async fn an_answer_written_down_after_the_settle_time_has_the_row_read_again() {
+    on_each(own_id(), async |w| {
+        let patient = w.known_patient().await;
+        w.late_commit_after(20 * SECOND);
+        let pain = w.observe(patient, "3").await;
+        w.next(1, Fault::LateCommit, "PUT", pain);
+        w.work().await;
+        assert_eq!(w.delivery(pain).await.state, State::Uncertain);
+        let mut answered = w.node.gate.freeze(Which::new("PUT", pain), Stop::AfterTheAnswer);
+        w.clock.forward(2 * SECOND);
+        let step = w.node.step_aside();
+        answered.stands().await;
+        w.clock.forward(2 * SETTLE);
+        w.ward.sandbox.settle_due();
+        answered.wake();
+        step.await.unwrap();
+        w.settle_down().await;
+        assert_eq!(w.versions(pain), [1, 1]);
+        let held = w.at_ehr(pain);
+        assert_eq!(w.observation(pain).await.ehr_version.as_deref(), Some(held[0].version_id.as_str()));
+    })
+    .await;
+}
+
 /// 3: a takeover looks at attempts, not at rows in flight.
 #[tokio::test]
 async fn trace_03_a_takeover_opens_every_attempt_without_an_outcome() {
