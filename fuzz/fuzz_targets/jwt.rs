@@ -26,7 +26,8 @@ fuzz_target!(|bytes: &[u8]| {
     let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes()));
     match block_on(VERIFIER.verify(&token)) {
         Ok(who) => {
-            let claims: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            // A claim that nobody asks for may hold what no text can.
+            let Ok(claims) = serde_json::from_slice::<serde_json::Value>(bytes) else { return };
             assert_eq!(claims["tenantId"], who.tenant.as_str());
             assert_eq!(claims["role"], who.role.word());
             assert_eq!(claims["sub"], who.sub.as_str());
