@@ -36,7 +36,7 @@ fn the_live_demo_shows_deliveries_and_pulls_and_ends_on_ctrl_c() {
 
 fn sandbox(folder: &Path) -> (Running, String) {
     let mut sandbox = Running::start(&mut ponte(folder, &["sandbox", "--auth", "oauth2:ponte:toy-secret"]));
-    let base = sandbox.url("http://");
+    let base = sandbox.url("/fhir");
     (sandbox, if base.ends_with("/fhir") { base } else { panic!("{base}") })
 }
 

@@ -62,7 +62,9 @@ impl Stranger {
         if let Some(next) = links.filter(|link| link["relation"] == "next").find_map(|link| link["url"].as_str()) {
             answer(self.client.get(next).bearer_auth(&token)).await;
         }
-        if let Some(id) = one.or(other).as_ref().and_then(|order| order["id"].as_str()) {
+        // An EHR that ignores conditions answers with anybody's row, ours too: even the careless delete only what is theirs.
+        let theirs = |order: &Value| order["identifier"][0]["value"] == number.as_str();
+        if let Some(id) = one.filter(theirs).or(other.filter(theirs)).as_ref().and_then(|order| order["id"].as_str()) {
             let place = format!("/Observation/{id}");
             answer(call(Method::DELETE, &place)).await;
             answer(call(Method::GET, &place)).await;

@@ -97,7 +97,8 @@ async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(V
     let uncertain = class == Class::Uncertain;
     let refused = !uncertain && class.scope() != Scope::Connection && !whole.withheld && class != Class::AuthDenied;
     if uncertain || class == Class::TooLarge {
-        let half = u32::try_from(chunk.len() / 2).unwrap_or(1).max(1);
+        // Two at least: what goes alone is no batch, and only a batch that goes well lets the next ones grow again.
+        let half = u32::try_from(chunk.len() / 2).unwrap_or(1).max(2);
         lane.change_plan(move |plan| plan.batch_limit = plan.batch_limit.min(half)).await?;
     }
     if matches!((class, whole.status), (Class::MeansRefused, _) | (_, Some(404 | 405 | 501))) {
