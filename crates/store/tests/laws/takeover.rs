@@ -1,9 +1,9 @@
 //! A takeover opens anew whatever the dead owner had sent; what kills the process again and again is not sent for ever.
 
 use crate::house::NOW;
-use crate::ward::{LEASE, SETTLE, applied, not_applied, on_each, settlement, unanswered};
-use model::{Class, State};
-use ponte_store::lane::Fenced;
+use crate::ward::{LEASE, SETTLE, Ward, applied, not_applied, on_each, settlement, unanswered};
+use model::{Class, DeliveryId, State, Timestamp};
+use ponte_store::lane::{Fenced, Lane};
 use ponte_store::{Replayed, Settlement};
 
 #[tokio::test]
@@ -114,18 +114,24 @@ async fn a_claim_counts_until_there_is_an_outcome_and_a_try_only_when_it_failed_
     .await;
 }
 
+/// A delivery whose sender died five times, the lane of the sixth owner, and when that one took it over.
+async fn killed_five_times(ward: &Ward) -> (DeliveryId, Lane, Timestamp) {
+    let (_, delivery) = ward.ready().await;
+    let mut now = NOW;
+    let mut lane = ward.claim(now).await.lane;
+    for _ in 0..5 {
+        ward.send(&lane, now, delivery).await;
+        now = now.plus_ms(LEASE);
+        lane = ward.claim(now).await.lane;
+        assert_eq!(lane.take_over(now, SETTLE).await.unwrap(), Fenced::Mine);
+    }
+    (delivery, lane, now)
+}
+
 #[tokio::test]
 async fn what_has_killed_the_process_five_times_is_asked_about_and_dead_if_it_is_not_there() {
     on_each(async |ward| {
-        let (_, delivery) = ward.ready().await;
-        let mut now = NOW;
-        let mut lane = ward.claim(now).await.lane;
-        for _ in 0..5 {
-            ward.send(&lane, now, delivery).await;
-            now = now.plus_ms(LEASE);
-            lane = ward.claim(now).await.lane;
-            assert_eq!(lane.take_over(now, SETTLE).await.unwrap(), Fenced::Mine);
-        }
+        let (delivery, lane, now) = killed_five_times(&ward).await;
         let settled = now.plus_ms(SETTLE + 1);
         assert!(lane.work(now, 8).await.unwrap().is_empty(), "it is not repeated");
         let row = ward.only_row(&lane, settled).await;
@@ -153,15 +159,7 @@ async fn what_has_killed_the_process_five_times_is_asked_about_and_dead_if_it_is
 #[tokio::test]
 async fn five_deaths_bury_nothing_that_is_there() {
     on_each(async |ward| {
-        let (_, delivery) = ward.ready().await;
-        let mut now = NOW;
-        let mut lane = ward.claim(now).await.lane;
-        for _ in 0..5 {
-            ward.send(&lane, now, delivery).await;
-            now = now.plus_ms(LEASE);
-            lane = ward.claim(now).await.lane;
-            assert_eq!(lane.take_over(now, SETTLE).await.unwrap(), Fenced::Mine);
-        }
+        let (delivery, lane, now) = killed_five_times(&ward).await;
         let question = ward.attempt(now, delivery, None);
         let asked = question.attempt;
         assert_eq!(lane.begin(now, vec![question]).await.unwrap(), Fenced::Mine);
