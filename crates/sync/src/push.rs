@@ -160,12 +160,12 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
             if lane.probe || !lane.said_works {
                 lane.connection_works(true).await?;
             }
-            let found_something = match &judged {
-                Some(_) => first_put_found_something(lane, planned, &outcome).await?,
-                None => Some(false),
+            let place = match &judged {
+                Some(_) => place_of_first_put(lane, planned, &outcome).await?,
+                None => Place::Unseen,
             };
-            match judged.filter(|_| found_something.is_some()) {
-                Some(_) if found_something == Some(true) => {
+            match (judged, place) {
+                (Some(_), Place::SomethingElses) => {
                     end.class = Class::Conflict;
                     end.message = Some(
                         "The EHR answered the first PUT of an id that we chose with 200 instead of 201: something else lives there."
@@ -173,7 +173,7 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
                     );
                     Written::SomethingElse
                 }
-                Some(judged) => {
+                (Some(judged), Place::Ours) => {
                     if identifier_dropped(planned, &outcome) {
                         lane.change_plan(|plan| plan.identifier_search = Proof::Refused).await?;
                     }
@@ -182,7 +182,7 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
                     Written::Applied(judged)
                 }
                 // Taken, but what stands there could not be seen: ask.
-                None => {
+                (None, _) | (_, Place::Unseen) => {
                     end.class = Class::Uncertain;
                     Written::Failed { connection_next: None }
                 }
@@ -223,20 +223,28 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
     Ok(Settlement { message: note.or(settlement.message), ..settlement })
 }
 
+/// Whose place a write went to.
+enum Place {
+    Ours,
+    /// Something stood there before our first `PUT`.
+    SomethingElses,
+    /// It could not be seen now.
+    Unseen,
+}
+
 /// 200 instead of 201 on a first send under our own id (PRODUCT, means 2). Some servers answer 200 to every `PUT`: one whose
-/// history of what we just made has no other version than ours is one of them, and is remembered as such. None: the
-/// history could not be seen now.
-async fn first_put_found_something(lane: &mut LaneTurn, planned: &Planned, outcome: &Outcome) -> Result<Option<bool>, Error> {
+/// history of what we just made has no other version than ours is one of them, and is remembered as such.
+async fn place_of_first_put(lane: &mut LaneTurn, planned: &Planned, outcome: &Outcome) -> Result<Place, Error> {
     let suspicious = planned.means == Means::OwnId && !planned.row.sent_before && outcome.status == Some(200);
     if !suspicious || lane.runtime.plan.put_tells_created == Proof::Refused {
-        return Ok(Some(false));
+        return Ok(Place::Ours);
     }
-    let Target::Put(id) = &planned.target else { return Ok(Some(true)) };
+    let Target::Put(id) = &planned.target else { return Ok(Place::SomethingElses) };
     let history = lane.ehr.history(&[planned.ours.resource_type, id.as_str()], &Query::new(), &call(lane)).await;
     let Some(found) = history.content else {
         // Said to be none here: then the status has the last word.
         let none_here = matches!(history.outcome.status, Some(400 | 404 | 405 | 501));
-        return Ok(none_here.then_some(true));
+        return Ok(if none_here { Place::SomethingElses } else { Place::Unseen });
     };
     let versions: Vec<_> = found.page.entries.iter().filter_map(|entry| entry.resource.as_ref()).collect();
     let ours = |raw: &str| matches!(judge(raw, &planned.ours).found, Found::Version { version, .. } if version == planned.row.version);
@@ -245,7 +253,7 @@ async fn first_put_found_something(lane: &mut LaneTurn, planned: &Planned, outco
     if created {
         lane.change_plan(|plan| plan.put_tells_created = Proof::Refused).await?;
     }
-    Ok(Some(!created))
+    Ok(if created { Place::Ours } else { Place::SomethingElses })
 }
 
 /// What stands at the EHR now, by the answer's body, or by a read where it has none.
