@@ -5,9 +5,10 @@
 
 mod access;
 mod network;
+mod probe;
 mod report;
-mod write_probe;
 
+pub use model::Sentence;
 pub use report::{Language, Report};
 
 use crate::client::{Call, Ehr, EhrPool};
@@ -74,23 +75,6 @@ pub enum Verdict {
     Skipped,
 }
 
-/// A sentence for people, in both languages.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sentence {
-    /// Brazilian Portuguese.
-    #[serde(rename = "ptBR")]
-    pub pt_br: String,
-    /// English.
-    pub en: String,
-}
-
-impl Sentence {
-    /// Both at once.
-    pub fn new(pt_br: impl Into<String>, en: impl Into<String>) -> Self {
-        Self { pt_br: pt_br.into(), en: en.into() }
-    }
-}
-
 /// One step and how it went.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -112,8 +96,11 @@ pub struct Step {
     pub ehr_words: Option<String>,
 }
 
+/// Whether a probe may begin something new: `false` cuts it short, and what it wrote is withdrawn.
+pub type GoOn = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// What is tested.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct CheckInput {
     /// The connection, saved or not.
     pub connection: Connection,
@@ -121,8 +108,18 @@ pub struct CheckInput {
     pub plan: MeansPlan,
     /// A Patient at the EHR that is nobody: made for tests.
     pub test_patient_id: Option<EhrId>,
-    /// Whether one test Observation may be written on that Patient.
+    /// Whether test Observations may be written on that Patient.
     pub write_probe: bool,
+    /// Asked between the parts of the write probe.
+    pub go_on: GoOn,
+}
+
+impl CheckInput {
+    /// A test of this connection that writes nothing and is not interrupted.
+    #[must_use]
+    pub fn reading(connection: Connection, plan: MeansPlan) -> Self {
+        Self { connection, plan, test_patient_id: None, write_probe: false, go_on: Arc::new(|| true) }
+    }
 }
 
 /// Runs all steps, one after the other; each is handed to `on_step` as soon as it is done.

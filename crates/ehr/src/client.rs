@@ -4,10 +4,12 @@
 //! nothing. What came of it is an [`Answer`]; nobody here decides what happens next.
 
 mod answer;
+mod hang_up;
 mod pool;
 mod walk;
 
 pub use answer::{Answer, Call, Entry, Late, Put, SmartConfiguration};
+pub(crate) use hang_up::Way;
 pub use pool::EhrPool;
 pub use walk::{Next, SearchPage, Walk};
 
@@ -21,7 +23,7 @@ use fhir::capability_statement::Claims;
 use fhir::search::{Query, if_match, if_none_exist};
 use futures::future::BoxFuture;
 use governor::DefaultDirectRateLimiter;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, Method};
 use model::{AuthConfig, Class, Clock, Connection, EhrId, MeansPlan, Proof};
 use std::fmt;
@@ -135,8 +137,21 @@ impl Ehr {
     /// `PUT [type]/[id]`.
     pub async fn put(&self, resource_type: &str, id: &EhrId, body: String, kind: Put<'_>, call: &Call) -> Answer {
         let mut draft = Draft::write(Method::PUT, self.url(&[resource_type, id.as_str()]), body);
+        let update = || Interaction::Update { resource_type: resource_type.to_owned(), id: id.clone() };
         let interaction = match kind {
-            Put::OwnId => self.own_id_create(resource_type, id),
+            Put::OwnId | Put::OwnIdUnlessThere => {
+                if kind == Put::OwnIdUnlessThere || self.plan.if_none_match == Proof::Proven {
+                    draft.headers.insert(IF_NONE_MATCH, HeaderValue::from_static("*"));
+                }
+                self.own_id_create(resource_type, id)
+            }
+            Put::Strong { version } => {
+                let Ok(header) = HeaderValue::from_str(&format!("\"{version}\"")) else {
+                    return Answer::of(Outcome::ours(Class::Mapping, "The EHR's version cannot stand in an HTTP header."));
+                };
+                draft.headers.insert(IF_MATCH, header);
+                update()
+            }
             Put::Update { version } => {
                 if let Some(version) = version {
                     let Some(header) = if_match(version).and_then(|tag| HeaderValue::from_str(&tag).ok()) else {
@@ -144,7 +159,7 @@ impl Ehr {
                     };
                     draft.headers.insert(IF_MATCH, header);
                 }
-                Interaction::Update { resource_type: resource_type.to_owned(), id: id.clone() }
+                update()
             }
         };
         self.ask(draft, interaction, call, nothing_more).await

@@ -107,7 +107,10 @@ async fn say(stream: &mut TcpStream, text: &str) -> std::io::Result<()> {
 
 /// A whole answer of this status and body.
 async fn whole(mut stream: TcpStream, status: u16, body: &[u8]) -> std::io::Result<()> {
-    let head = format!("HTTP/1.1 {status} X\r\ncontent-type: application/fhir+json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-type: application/fhir+json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     say(&mut stream, &head).await?;
     stream.write_all(body).await
 }
@@ -125,7 +128,7 @@ async fn filled(mut stream: TcpStream, status: u16, before: &str, item: &str, af
     let part = format!("{item},").repeat(10_000);
     let times = (16 * 1024 * 1024 - before.len() - item.len() - after.len()) / part.len();
     let length = before.len() + times * part.len() + item.len() + after.len();
-    say(&mut stream, &format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{before}")).await?;
+    say(&mut stream, &format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{before}")).await?;
     again(&mut stream, part.as_bytes(), times).await?;
     say(&mut stream, &format!("{item}{after}")).await
 }
@@ -246,7 +249,8 @@ fn bombs() -> Vec<Bomb> {
         bomb("gzip, a thousand to one", LONG_MS, TOO_MUCH, |mut s| {
             Box::pin(async move {
                 let bomb = &*PACKED;
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
+                let head =
+                    format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-encoding: gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
                 say(&mut s, &head).await?;
                 s.write_all(bomb.as_slice()).await
             })
@@ -255,7 +259,10 @@ fn bombs() -> Vec<Bomb> {
         bomb("gzip in gzip", LONG_MS, NO_GOOD, |mut s| {
             Box::pin(async move {
                 let bomb = gzip(&PACKED, 1);
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip, gzip\r\ncontent-length: {}\r\n\r\n", bomb.len());
+                let head = format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-encoding: gzip, gzip\r\ncontent-length: {}\r\n\r\n",
+                    bomb.len()
+                );
                 say(&mut s, &head).await?;
                 s.write_all(bomb.as_slice()).await
             })
@@ -292,7 +299,7 @@ fn bombs() -> Vec<Bomb> {
         }),
         bomb("trailers without end", LONG_MS, NEVER_ENDS, |mut s| {
             Box::pin(async move {
-                say(&mut s, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n").await?;
+                say(&mut s, "HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n").await?;
                 again(&mut s, b"x-a: bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb\r\n", usize::MAX).await
             })
         }),

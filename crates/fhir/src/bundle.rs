@@ -45,6 +45,9 @@ pub struct BatchRequest {
     /// `W/"3"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub if_match: Option<String>,
+    /// `*`: only if nothing is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub if_none_match: Option<&'static str>,
     /// The bare query of a conditional create.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub if_none_exist: Option<String>,
@@ -54,21 +57,33 @@ impl BatchEntry {
     /// A create by `POST`, conditional if `if_none_exist` says so.
     #[must_use]
     pub fn post(full_url: String, resource_type: &str, resource: Box<RawValue>, if_none_exist: Option<String>) -> Self {
-        let request = BatchRequest { method: "POST", url: resource_type.to_owned(), if_match: None, if_none_exist };
+        let request = BatchRequest { method: "POST", url: resource_type.to_owned(), if_match: None, if_none_match: None, if_none_exist };
         Self { full_url: Some(full_url), resource: Some(resource), request }
     }
 
     /// An update, or a create of our own id, by `PUT`.
     #[must_use]
     pub fn put(full_url: String, resource_type: &str, id: &str, resource: Box<RawValue>, if_match: Option<String>) -> Self {
-        let request = BatchRequest { method: "PUT", url: format!("{resource_type}/{id}"), if_match, if_none_exist: None };
+        let request =
+            BatchRequest { method: "PUT", url: format!("{resource_type}/{id}"), if_match, if_none_match: None, if_none_exist: None };
         Self { full_url: Some(full_url), resource: Some(resource), request }
     }
 
     /// A read or search.
     #[must_use]
     pub fn get(url: String) -> Self {
-        Self { full_url: None, resource: None, request: BatchRequest { method: "GET", url, if_match: None, if_none_exist: None } }
+        Self {
+            full_url: None,
+            resource: None,
+            request: BatchRequest { method: "GET", url, if_match: None, if_none_match: None, if_none_exist: None },
+        }
+    }
+
+    /// The same with `ifNoneMatch: *`: only if nothing is there (R4 http#concurrency).
+    #[must_use]
+    pub fn unless_there(mut self) -> Self {
+        self.request.if_none_match = Some("*");
+        self
     }
 }
 

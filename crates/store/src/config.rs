@@ -8,6 +8,7 @@ mod columns;
 mod runtime;
 
 pub(crate) use columns::load;
+pub(crate) use runtime::read_plan;
 
 use crate::engine::args;
 use crate::{Result, Tenant};

@@ -130,6 +130,27 @@ impl Tenant {
             .await
     }
 
+    /// A sign of life of a connection check under way: nobody else begins it again before `until`.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn keep_check(&self, id: RunId, owner: &str, until: Timestamp) -> Result<()> {
+        let (tenant, owner) = (self.id.clone(), owner.to_owned());
+        self.inner
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    tx.execute(
+                        "UPDATE runs SET lease_until = $4 WHERE tenant_id = $1 AND id = $2 AND kind = 'check' AND state = 'running' AND owner = $3",
+                        args![&tenant, id, owner, until],
+                    )
+                    .await
+                    .map(drop)
+                })
+            })
+            .await
+    }
+
     /// A run and its progress.
     pub async fn run(&self, now: Timestamp, id: RunId) -> Result<Option<Run>> {
         let Some(key) = self.key_if_any().await? else { return Ok(None) };

@@ -1,9 +1,10 @@
 //! Is anything waiting, lost or stuck? From kept counters, not from scans.
 
+use crate::config::read_plan;
 use crate::engine::args;
 use crate::reason::Lens;
 use crate::{Error, Result, Tenant};
-use model::{HeldReason, State, Timestamp};
+use model::{HeldReason, MeansPlan, State, Timestamp};
 
 /// The tenant's state of affairs.
 #[derive(Debug, Clone)]
@@ -28,6 +29,8 @@ pub struct Status {
     pub next_probe_at: Option<Timestamp>,
     /// Patients whose link needs a person.
     pub patients_held: i64,
+    /// What is known of the EHR's means; `None` without a connection.
+    pub plan: Option<MeansPlan>,
 }
 
 impl Tenant {
@@ -71,6 +74,8 @@ impl Tenant {
                                AND d.state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain')) AS oldest, \
                              (SELECT COUNT(*) FROM patients p WHERE p.tenant_id = $1 AND p.link_state = 'held') AS patients_held, \
                              (SELECT c.last_error FROM fhir_integration_configs c WHERE c.tenant_id = $1) AS last_error, \
+                             (SELECT r.plan FROM connections r JOIN fhir_integration_configs c ON c.tenant_id = r.tenant_id \
+                               WHERE r.tenant_id = $1) AS plan, \
                              (SELECT r.last_push_at FROM connections r WHERE r.tenant_id = $1) AS last_push_at, \
                              (SELECT r.last_pull_at FROM connections r WHERE r.tenant_id = $1) AS last_pull_at, \
                              (SELECT r.down_since FROM connections r WHERE r.tenant_id = $1) AS down_since, \
@@ -91,6 +96,7 @@ impl Tenant {
                         down_since: row.ts_opt("down_since")?,
                         next_probe_at: row.ts_opt("not_before")?,
                         patients_held: row.int("patients_held")?,
+                        plan: row.text_opt("plan")?.map(|text| read_plan(&text)).transpose()?,
                     })
                 })
             })

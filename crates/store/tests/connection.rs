@@ -105,6 +105,22 @@ async fn twenty_changes_of_the_plan_at_once_lose_none_and_an_old_generation_chan
 }
 
 #[tokio::test]
+async fn a_check_that_shows_signs_of_life_is_begun_by_nobody_else() {
+    for (_database, store) in stores().await {
+        let (tenant, minute) = (tenant(&store, "a"), 60_000);
+        tenant.put_connection(NOW, &realtime(EHR), None, "ana").await.unwrap().unwrap();
+        let asked = tenant.request_check(NOW, "{}", "ana").await.unwrap();
+        let claim = async |owner: &str, at: model::Timestamp| store.fleet().claim_check(at, owner, minute).await.unwrap();
+        assert_eq!(claim("one", NOW).await.unwrap().1.id, asked.id);
+        tenant.keep_check(asked.id, "one", NOW.plus_ms(2 * minute)).await.unwrap();
+        // Somebody else's word does not count.
+        tenant.keep_check(asked.id, "two", NOW.plus_ms(9 * minute)).await.unwrap();
+        assert!(claim("two", NOW.plus_ms(minute + 1)).await.is_none());
+        assert!(claim("two", NOW.plus_ms(2 * minute + 1)).await.is_some(), "the first one is dead");
+    }
+}
+
+#[tokio::test]
 async fn a_circuit_opens_lets_one_probe_through_and_closes() {
     for (_database, store) in stores().await {
         let tenant = tenant(&store, "a");

@@ -8,7 +8,7 @@ use ehr::client::{Answer as EhrAnswer, Call, Next, SearchPage, Walk};
 use ehr::reply::Outcome;
 use fhir::search::Query;
 use model::delivery::Found;
-use model::{AttemptId, Class, EhrId, Means, PatientId, Proof, ResourceKey, State, Timestamp};
+use model::{AttemptId, Class, EhrId, Means, PatientId, Proof, ResourceKey, State, Timestamp, What};
 use std::collections::BTreeMap;
 use store::{Begin, Error, Settlement, WorkRow};
 
@@ -118,6 +118,9 @@ pub(crate) async fn settle(lane: &mut LaneTurn, row: &WorkRow, attempt: AttemptI
     let terms = lane.terms();
     if let Some(judged) = &answer.judged {
         lane.connection_works(false).await?;
+        if judged.found == Found::Several && row.means == Some(Means::ConditionalCreate) {
+            lane.change_plan(|plan| plan.refute(What::ConditionalParallel)).await?;
+        }
         return Ok(settle_asked(&terms, row, &ended, judged));
     }
     match ended.class {

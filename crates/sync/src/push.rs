@@ -156,6 +156,7 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
     let written = match outcome.class {
         Class::Applied | Class::Exists => {
             let judged = look(lane, planned, &outcome).await;
+            refute(lane, planned, &outcome).await?;
             // Said once a turn is enough: the first success clears the round of failures.
             if lane.probe || !lane.said_works {
                 lane.connection_works(true).await?;
@@ -314,6 +315,21 @@ async fn prove(lane: &mut LaneTurn, planned: &Planned, judged: &Judged) -> Resul
             lane.change_plan(|plan| plan.conditional_create = Proof::Proven).await?;
         }
         Means::ConditionalCreate | Means::PlainCreate | Means::Update => {}
+    }
+    Ok(())
+}
+
+/// An answer that contradicts what a probe saw: from now on less is believed. Under `If-None-Match: *` nothing may be
+/// overwritten, so a 200 says that it was, except where a create is answered so too.
+async fn refute(lane: &mut LaneTurn, planned: &Planned, outcome: &Outcome) -> Result<(), Error> {
+    let plan = &lane.runtime.plan;
+    let locked = plan.if_none_match == Proof::Proven || plan.if_none_match_in_batch == Proof::Proven;
+    if planned.means == Means::OwnId && locked && outcome.status == Some(200) && plan.put_tells_created != Proof::Refused {
+        lane.change_plan(|plan| {
+            plan.if_none_match = Proof::Refused;
+            plan.if_none_match_in_batch = Proof::Refused;
+        })
+        .await?;
     }
     Ok(())
 }

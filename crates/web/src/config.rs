@@ -12,7 +12,8 @@ use ehr::guard::Guard;
 use http::header::{ETAG, IF_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use model::connection::{Built, secret_shown};
-use model::{AuthConfig, Connection, FieldError, Means, MeansPlan};
+use model::grade::guarantee;
+use model::{AuthConfig, Connection, FieldError, Timestamp};
 use serde_json::{Map, Value, json};
 use store::{Runtime, StoredConnection};
 
@@ -142,7 +143,7 @@ fn none_yet() -> Problem {
 
 async fn respond(call: &Call, status: StatusCode, stored: &StoredConnection) -> Result<Response, Problem> {
     let runtime = call.tenant().runtime().await?;
-    let mut response = answer(status, &shown(call.who.tenant.as_str(), stored, &runtime))?;
+    let mut response = answer(status, &shown(call.who.tenant.as_str(), stored, &runtime, call.now()))?;
     if let Ok(tag) = HeaderValue::from_str(&etag(stored)) {
         response.headers_mut().insert(ETAG, tag);
     }
@@ -150,7 +151,7 @@ async fn respond(call: &Call, status: StatusCode, stored: &StoredConnection) -> 
 }
 
 /// The configuration as it is shown; sent back, it changes nothing.
-fn shown(tenant: &str, stored: &StoredConnection, runtime: &Runtime) -> Value {
+fn shown(tenant: &str, stored: &StoredConnection, runtime: &Runtime, now: Timestamp) -> Value {
     let c = &stored.connection;
     let secret = || secret_shown(&stored.secret_updated_at.rfc3339());
     let auth = match &c.auth {
@@ -186,26 +187,11 @@ fn shown(tenant: &str, stored: &StoredConnection, runtime: &Runtime) -> Value {
         "scoreCategory": c.score_category,
         "misusedCodes": c.misused_codes.word(),
         "generation": stored.generation,
-        "guarantee": guarantee(&runtime.plan),
+        "guarantee": guarantee(&runtime.plan, now).sentence.en,
         "plan": serde_json::to_value(&runtime.plan).unwrap_or(Value::Null),
         "lastSyncAt": stored.last_sync_at.map(|at| at.rfc3339()),
         "lastError": stored.last_error,
         "createdAt": stored.created_at.rfc3339(),
         "updatedAt": stored.updated_at.rfc3339(),
     })
-}
-
-/// What keeps a create from being applied twice at this EHR; where it offers nothing, that is said (PRODUCT, law 1).
-fn guarantee(plan: &MeansPlan) -> &'static str {
-    match plan.for_create("Observation") {
-        (Means::OwnId, false) => "This EHR takes ids that Ponte chooses: a write that is repeated cannot double.",
-        (Means::OwnId, true) => "Not proven yet: the first write goes alone, under an id that Ponte chooses, and is read back.",
-        (Means::ConditionalCreate, _) => {
-            "This EHR takes conditional creates only: they go one at a time, and after a lost answer Ponte waits until it has settled and searches before it sends again."
-        }
-        _ if plan.identifier_search.may_try() => {
-            "This EHR takes plain creates only: after a lost answer Ponte waits until it has settled and searches by its identifier before it sends again."
-        }
-        _ => "This EHR offers no way to find out whether a write whose answer was lost was applied: a person decides in each such case.",
-    }
 }

@@ -32,6 +32,10 @@ pub(crate) struct StatusAnswer {
     circuit: CircuitAnswer,
     /// Patients whose link needs a person.
     patients_held: i64,
+    /// By what a create is safe at this EHR, what is not guaranteed there, and whether the proof is out of date; `null`
+    /// without a connection.
+    #[schema(value_type = Option<Object>)]
+    guarantee: Option<model::Guarantee>,
 }
 
 /// The circuit: open while the EHR is down; one probe at a time goes on.
@@ -67,6 +71,7 @@ pub(crate) async fn get(call: Call) -> Result<Response, Problem> {
             next_probe_at: status.next_probe_at.map(|at| at.rfc3339()),
         },
         patients_held: status.patients_held,
+        guarantee: status.plan.map(|plan| model::grade::guarantee(&plan, now)),
     };
     answer(StatusCode::OK, &shown)
 }

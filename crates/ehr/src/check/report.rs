@@ -1,7 +1,8 @@
 //! The report of a connection test: overall verdict, JSON, Markdown for the hospital's ticket.
 
 use super::{Step, Verdict};
-use model::{MeansPlan, Timestamp, WhoseMove};
+use model::grade::guarantee;
+use model::{Guarantee, MeansPlan, Sentence, Timestamp, WhoseMove};
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt::Write;
@@ -18,6 +19,8 @@ pub struct Report {
     pub steps: Vec<Step>,
     /// What is known of the EHR's means now.
     pub plan: MeansPlan,
+    /// What is guaranteed there, and what is not.
+    pub guarantee: Guarantee,
 }
 
 /// The language of a report.
@@ -37,7 +40,8 @@ impl Report {
             (false, true) => Verdict::Warn,
             (false, false) => Verdict::Ok,
         };
-        Self { overall, at, steps, plan }
+        let guarantee = guarantee(&plan, at);
+        Self { overall, at, steps, plan, guarantee }
     }
 
     /// As JSON.
@@ -65,7 +69,30 @@ impl Report {
             let whose = step.whose_move.map_or("", |whose| whose_word(whose, pt));
             let _ = writeln!(out, "| {} | {} | {} | {sentence} | {whose} |", step.step.word(), word(step.verdict, pt), step.ms);
         }
+        let _ = write!(out, "\n{}", self.guarantee_lines(language).join("\n"));
         out
+    }
+
+    /// The guarantee as lines of text: the grade, then a list of what holds and one of what does not.
+    #[must_use]
+    pub fn guarantee_lines(&self, language: Language) -> Vec<String> {
+        let pt = language == Language::PtBr;
+        let said = |sentence: &Sentence| if pt { sentence.pt_br.clone() } else { sentence.en.clone() };
+        let guarantee = &self.guarantee;
+        let (title, holds, not) =
+            if pt { ("Garantia", "Garantido:", "Não garantido:") } else { ("Guarantee", "Guaranteed:", "Not guaranteed:") };
+        let mut lines = vec![format!("{title}: **{}** · {}", guarantee.grade, said(&guarantee.sentence))];
+        for (title, list) in [(holds, &guarantee.guaranteed), (not, &guarantee.not_guaranteed)] {
+            if !list.is_empty() {
+                lines.extend([String::new(), title.to_owned(), String::new()]);
+                lines.extend(list.iter().map(|sentence| format!("- {}", said(sentence))));
+            }
+        }
+        if let Some(next) = &guarantee.next {
+            lines.extend([String::new(), said(next)]);
+        }
+        lines.push(String::new());
+        lines
     }
 }
 

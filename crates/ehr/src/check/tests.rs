@@ -141,10 +141,9 @@ async fn run_over(odd: Odd, with_oauth: bool, write_probe: bool, fill: fn(&mut S
     .await;
     let auth = if with_oauth { oauth2(&format!("http://{address}/token")) } else { basic() };
     let input = CheckInput {
-        connection: connection(&format!("http://{address}/fhir"), auth),
-        plan: MeansPlan::default(),
         test_patient_id: Some(EhrId::new("marker-patient").unwrap()),
         write_probe,
+        ..CheckInput::reading(connection(&format!("http://{address}/fhir"), auth), MeansPlan::default())
     };
     let mut streamed = Vec::new();
     let report = check(transport(|_| {}), HandClock::at(now()), &Counting::default(), input, &mut |step| streamed.push(step.step)).await;
@@ -177,10 +176,13 @@ async fn a_good_ehr_passes_every_step_and_its_means_are_proven() {
         assert_eq!(proof, model::Proof::Proven, "{plan:?}");
     }
     let store = store.lock().unwrap();
-    assert_eq!(store.rows.len(), 2);
     assert!(store.rows.values().all(|(_, row)| row["status"] == "entered-in-error"), "nothing is left as a finding");
     let probe = report.steps.iter().find(|step| step.step == StepName::WriteProbe).unwrap();
-    assert_eq!(probe.details["leftBehind"].as_array().unwrap().len(), 2);
+    assert_eq!(probe.details["leftBehind"].as_array().unwrap().len(), store.rows.len(), "all that stays is named");
+    assert_eq!(report.guarantee.grade, model::Grade::OwnId, "this EHR ignores If-None-Match");
+    for (language, word) in [(Language::PtBr, "Não garantido:"), (Language::En, "Not guaranteed:")] {
+        assert!(report.to_markdown(language).contains(word));
+    }
 }
 
 #[tokio::test]
@@ -236,8 +238,7 @@ async fn a_page_instead_of_fhir_fails_and_skips_only_what_depends_on_it() {
 #[tokio::test]
 async fn a_refused_or_dead_address_skips_all_the_rest() {
     for (url, broken) in [("https://169.254.169.254/fhir", StepName::Url), ("http://127.0.0.1:1/fhir", StepName::TcpTls)] {
-        let input =
-            CheckInput { connection: connection(url, basic()), plan: MeansPlan::default(), test_patient_id: None, write_probe: false };
+        let input = CheckInput::reading(connection(url, basic()), MeansPlan::default());
         let report = check(transport(|_| {}), HandClock::at(now()), &Counting::default(), input, &mut |_| {}).await;
         assert_eq!((report.overall, verdict(&report, broken)), (Verdict::Failed, Verdict::Failed));
         assert_eq!(report.steps.len(), 9);
@@ -255,12 +256,7 @@ async fn open_metadata_with_refused_credentials_is_not_green() {
         }
     })))
     .await;
-    let input = CheckInput {
-        connection: connection(&format!("http://{address}/fhir"), basic()),
-        plan: MeansPlan::default(),
-        test_patient_id: None,
-        write_probe: false,
-    };
+    let input = CheckInput::reading(connection(&format!("http://{address}/fhir"), basic()), MeansPlan::default());
     let report = check(transport(|_| {}), HandClock::at(now()), &Counting::default(), input, &mut |_| {}).await;
     let step = report.steps.iter().find(|step| step.step == StepName::AuthenticatedSearch).unwrap();
     assert_eq!((report.overall, step.verdict, step.whose_move), (Verdict::Failed, Verdict::Failed, Some(WhoseMove::Hospital)));

@@ -27,12 +27,19 @@ pub struct Call {
 /// By what kind of `PUT`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put<'a> {
-    /// A create under an id that we chose (means 2).
+    /// A create under an id that we chose (means 2); `If-None-Match: *` goes along where it is proven to be honoured.
     OwnId,
+    /// The same with `If-None-Match: *` in any case: for the probe that proves it.
+    OwnIdUnlessThere,
     /// An update; `If-Match` goes along whenever a version is known.
     Update {
         /// `meta.versionId` as we know it.
         version: Option<&'a str>,
+    },
+    /// An update whose `If-Match` has the strong form (without `W/`): for the probe.
+    Strong {
+        /// `meta.versionId` as we know it.
+        version: &'a str,
     },
 }
 

@@ -5,11 +5,13 @@ use crate::exit::{Exit, Failure};
 use crate::settings::CheckFlags;
 use crate::{open, talk, wire};
 use clap::{Args, ValueEnum};
-use ehr::check::{CheckInput, Language, Step, Verdict, check};
+use ehr::check::{CheckInput, Language, Report, Step, Verdict, check};
 use model::connection::Connection;
 use model::{EhrId, MeansPlan, TenantId};
 use serde_json::Value;
 use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Tests a connection step by step.
 #[derive(Debug, Args)]
@@ -21,7 +23,7 @@ pub struct Check {
     /// The connection in this JSON file (or -, stdin): the body of POST /api/v1/fhir/config
     #[arg(long, value_name = "FILE")]
     config_file: Option<String>,
-    /// Write one test Observation on the test patient, repeat it, and withdraw it
+    /// Write test Observations on the test patient, to prove by what means a create is safe there, and withdraw them
     #[arg(long, requires = "test_patient")]
     write_probe: bool,
     /// The EHR's id of a Patient that is nobody: made for tests
@@ -47,21 +49,36 @@ enum Lang {
 }
 
 impl Check {
+    /// Whether it writes at the EHR.
+    pub(super) fn probes(&self) -> bool {
+        self.write_probe
+    }
+
     /// Tests; each step is shown as soon as it is done.
     pub(super) async fn run(self, json: bool) -> Result<Exit, Failure> {
         let settings = super::settings(self.settings.given()?)?;
-        let (connection, plan) = match (&self.tenant, &self.config_file) {
+        let (connection, plan, kept_by) = match (&self.tenant, &self.config_file) {
             (Some(id), _) => {
                 let store = open::database(&settings).await?;
                 open::tenants(&store, Some(id)).await?;
                 let tenant = store.tenant(id);
                 let stored = tenant.connection().await?.ok_or_else(|| Failure::not_found(format!("Tenant {id} has no connection yet.")))?;
-                (stored.connection.as_ref().clone(), tenant.runtime().await?.plan)
+                let plan = tenant.runtime().await?.plan;
+                (stored.connection.as_ref().clone(), plan, Some((tenant, stored.generation)))
             }
-            (None, Some(path)) => (from_file(path)?, MeansPlan::default()),
+            (None, Some(path)) => (from_file(path)?, MeansPlan::default(), None),
             (None, None) => return Err(Failure::usage("Say which connection: --tenant or --config-file.")),
         };
-        let input = CheckInput { connection, plan, test_patient_id: self.test_patient, write_probe: self.write_probe };
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let input = CheckInput {
+            test_patient_id: self.test_patient,
+            write_probe: self.write_probe,
+            go_on: {
+                let interrupted = interrupted.clone();
+                Arc::new(move || !interrupted.load(Ordering::SeqCst))
+            },
+            ..CheckInput::reading(connection, plan.clone())
+        };
         let (lang, live) = (self.lang, !json && !self.markdown);
         let mut show = |step: &Step| {
             if live {
@@ -71,14 +88,40 @@ impl Check {
                 }
             }
         };
-        let report = check(wire::transport(&settings.allow_local)?, wire::clock(), &OsRng, input, &mut show).await;
+        let checking = check(wire::transport(&settings.allow_local)?, wire::clock(), &OsRng, input, &mut show);
+        let report = if self.write_probe { in_order(checking, &interrupted).await? } else { checking.await };
+        if let Some((tenant, generation)) = kept_by.filter(|_| self.write_probe) {
+            let after = report.plan.clone();
+            tenant.change_plan(generation, Box::new(move |now| now.take_over(&plan, &after))).await?;
+        }
         if json {
             talk::data(report.to_json().to_string());
         } else if self.markdown {
             let language = if lang == Lang::PtBr { Language::PtBr } else { Language::En };
             talk::data(report.to_markdown(language).trim_end());
+        } else {
+            let language = if lang == Lang::PtBr { Language::PtBr } else { Language::En };
+            talk::data(format!("\n{}", report.guarantee_lines(language).join("\n").replace("**", "").trim_end()));
+        }
+        if interrupted.load(Ordering::SeqCst) {
+            return Ok(Exit::Interrupted);
         }
         Ok(if report.overall == Verdict::Failed { Exit::CheckFailed } else { Exit::Ok })
+    }
+}
+
+/// The first Ctrl-C cuts the probe short, and what it wrote is withdrawn; the second ends at once.
+async fn in_order(checking: impl Future<Output = Report>, interrupted: &AtomicBool) -> Result<Report, Failure> {
+    let mut checking = std::pin::pin!(checking);
+    tokio::select! {
+        report = &mut checking => return Ok(report),
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    interrupted.store(true, Ordering::SeqCst);
+    talk::say("Interrupted: the test records are being withdrawn. Ctrl-C again ends at once and leaves them.");
+    tokio::select! {
+        report = checking => Ok(report),
+        _ = tokio::signal::ctrl_c() => Err(Failure { exit: Exit::Interrupted, sentence: "Interrupted; test records may be left.".to_owned() }),
     }
 }
 

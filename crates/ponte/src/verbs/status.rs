@@ -30,7 +30,7 @@ impl StatusVerb {
         for id in open::tenants(&store, self.tenant.as_ref()).await? {
             let status = store.tenant(&id).status(now).await?;
             if json {
-                talk::data(as_json(&id, &status, may_send).to_string());
+                talk::data(as_json(&id, &status, now, may_send).to_string());
             } else {
                 rows.push(as_row(&id, &status, now));
             }
@@ -91,10 +91,13 @@ fn sentence(status: &Status, now: Timestamp) -> String {
     if count(status, &["dead"]) > 0 {
         parts.push("dead letters: see `ponte trace`, `ponte replay`".to_owned());
     }
+    if status.plan.as_ref().is_some_and(|plan| model::grade::guarantee(plan, now).out_of_date.is_some()) {
+        parts.push("the proof of safe creates is out of date: see `ponte check --write-probe`".to_owned());
+    }
     if parts.is_empty() { "in order".to_owned() } else { parts.join("; ") }
 }
 
-fn as_json(id: &TenantId, status: &Status, may_send: bool) -> Value {
+fn as_json(id: &TenantId, status: &Status, now: Timestamp, may_send: bool) -> Value {
     let at = |at: Option<Timestamp>| at.map(Timestamp::rfc3339);
     let counts: Map<String, Value> = status.counts.iter().map(|(word, count)| ((*word).to_owned(), json!(count))).collect();
     json!({
@@ -109,6 +112,7 @@ fn as_json(id: &TenantId, status: &Status, may_send: bool) -> Value {
         "downSince": at(status.down_since),
         "nextProbeAt": at(status.next_probe_at),
         "patientsHeld": status.patients_held,
+        "guarantee": status.plan.as_ref().map(|plan| model::grade::guarantee(plan, now)),
         "maySend": may_send,
     })
 }

@@ -96,6 +96,6 @@ pub(super) async fn works(tx: &mut Tx, tenant: &TenantId, now: Timestamp, pushed
     Ok(())
 }
 
-fn read_plan(text: &str) -> Result<MeansPlan> {
+pub(crate) fn read_plan(text: &str) -> Result<MeansPlan> {
     serde_json::from_str(text).map_err(|_| Error::Corrupt("connections"))
 }

@@ -148,10 +148,11 @@ fn entry(lane: &LaneTurn, one: &Planned) -> Option<Entry> {
     let resource = RawValue::from_string(one.body.clone()).ok()?;
     let full_url = format!("urn:uuid:{}", one.row.resource.uuid());
     let (entry, interaction) = match &one.target {
-        Target::Put(id) if one.means == Means::OwnId => (
-            BatchEntry::put(format!("{}/{kind}/{id}", lane.stored.connection.base_url), kind, id.as_str(), resource, None),
-            lane.ehr.own_id_create(kind, id),
-        ),
+        Target::Put(id) if one.means == Means::OwnId => {
+            let entry = BatchEntry::put(format!("{}/{kind}/{id}", lane.stored.connection.base_url), kind, id.as_str(), resource, None);
+            let locked = lane.runtime.plan.if_none_match_in_batch == Proof::Proven;
+            (if locked { entry.unless_there() } else { entry }, lane.ehr.own_id_create(kind, id))
+        }
         Target::Put(id) => (
             BatchEntry::put(
                 format!("{}/{kind}/{id}", lane.stored.connection.base_url),

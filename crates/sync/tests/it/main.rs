@@ -11,6 +11,7 @@
 //! | PRODUCT, "Patients" | `linking.rs` |
 //! | PRODUCT, law 8 and "Pull" | `pull.rs`, `pull_trouble.rs` |
 //! | PRODUCT, "A moved hospital, a restored database" | `homes.rs` |
+//! | PRODUCT, "How a create is made safe": the probe and its grade | `grades.rs` |
 //! | PROTOCOL §4, traces 1-3, 5, 9, 10, 12-17 | `traces.rs` |
 //! | PROTOCOL §4, traces 4-8, 11, 18, and §6 | `traces_create.rs` |
 //!
@@ -47,6 +48,7 @@
 mod assumptions;
 mod fairness;
 mod gate;
+mod grades;
 mod homes;
 mod judge;
 mod laws;

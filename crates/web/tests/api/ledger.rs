@@ -92,10 +92,18 @@ async fn status_says_in_one_answer_what_waits() {
             (&empty["reason"], &empty["oldestWaitingAt"], &empty["circuit"]["state"]),
             (&json!("not_configured"), &Value::Null, &json!("closed"))
         );
+        assert_eq!(empty["guarantee"], Value::Null);
         nurse.connect().await;
         let patient = nurse.linked_patient("p-1").await;
         nurse.observation(&patient).await;
         let waiting = nurse.get("/fhir/status").await.json();
+        let guarantee = &waiting["guarantee"];
+        assert_eq!(
+            (&guarantee["grade"], &guarantee["basis"], &guarantee["whoseMove"]),
+            (&json!("unproven"), &json!("claim"), &json!("you"))
+        );
+        assert!(guarantee["sentence"]["ptBR"].as_str().is_some_and(|said| said.starts_with("Declarado, não provado")));
+        assert!(guarantee["next"]["en"].as_str().is_some_and(|said| said.contains("--write-probe")));
         assert_eq!((&waiting["counts"]["pending"], &waiting["reason"]), (&json!(1), &Value::Null));
         assert!(waiting["oldestWaitingMs"].as_i64().is_some_and(|ms| ms >= 0));
         work(&house, Ehr::Takes).await;
