@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Manner {
     /// `PUT` of our own id, without a precondition.
     OwnId,
+    /// The same with `If-None-Match: *`, honoured.
+    Lock,
     /// A conditional create that looks and then inserts: no lock.
     LookUpThenInsert,
     /// A plain create.
@@ -14,11 +16,11 @@ pub enum Manner {
 }
 
 impl Manner {
-    pub const ALL: [Self; 3] = [Self::OwnId, Self::LookUpThenInsert, Self::PlainCreate];
+    pub const ALL: [Self; 4] = [Self::OwnId, Self::Lock, Self::LookUpThenInsert, Self::PlainCreate];
 
     pub fn means(self) -> ponte_model::Means {
         match self {
-            Self::OwnId => ponte_model::Means::OwnId,
+            Self::OwnId | Self::Lock => ponte_model::Means::OwnId,
             Self::LookUpThenInsert => ponte_model::Means::ConditionalCreate,
             Self::PlainCreate => ponte_model::Means::PlainCreate,
         }
@@ -27,7 +29,7 @@ impl Manner {
 
 impl fmt::Display for Manner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.means().word())
+        f.write_str(if *self == Self::Lock { "own_id with a lock" } else { self.means().word() })
     }
 }
 
@@ -93,6 +95,7 @@ impl Resource {
     pub fn commit(&mut self, manner: Manner, want: Want, version: u8, there: bool) -> Answer {
         match (want, manner) {
             (Want::Create, Manner::OwnId) if self.stored > 0 => self.hold(version),
+            (Want::Create, Manner::Lock) if self.stored > 0 => Answer::PreconditionFailed,
             (Want::Create, Manner::LookUpThenInsert) if there => Answer::Holds { version: self.version, etag: self.etag },
             (Want::Create, _) => self.insert(version),
             (Want::Update { etag }, _) if etag != self.etag => Answer::PreconditionFailed,

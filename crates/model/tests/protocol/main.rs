@@ -84,6 +84,14 @@ fn without_a_settle_time_longer_than_the_ehrs_a_create_doubles() {
     }
 }
 
+/// What the grade `lock` promises, and `own_id` does not.
+#[test]
+fn under_a_lock_a_create_that_comes_later_than_the_settle_time_does_no_harm() {
+    let rules = Rules { settle: 0, ..Rules::ALL };
+    assert_eq!(explore(Bridge { manner: Manner::Lock, bounds: A_LATE_COMMIT, rules }), None);
+    needed(Manner::OwnId, rules, A_LATE_COMMIT, "newest");
+}
+
 #[test]
 fn without_the_wait_of_the_next_write_an_older_version_ends_over_a_newer_one() {
     needed(Manner::OwnId, Rules { next_write_waits: false, ..Rules::ALL }, A_LATE_COMMIT, "newest");

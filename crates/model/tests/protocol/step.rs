@@ -334,7 +334,7 @@ impl Bridge {
     fn found(&self, answer: Answer) -> Option<Found> {
         match found(answer) {
             // Our own id is read, not searched for.
-            Some(Found::Nothing { .. }) if self.manner == Manner::OwnId => Some(Found::Absent),
+            Some(Found::Nothing { .. }) if self.manner.means() == Means::OwnId => Some(Found::Absent),
             found => found,
         }
     }
