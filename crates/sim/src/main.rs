@@ -3,6 +3,8 @@
 
 use futures::FutureExt;
 use ponte_sim::chance::die_quietly;
+use ponte_sim::people::{ACTS, Act};
+use ponte_sim::weather;
 use ponte_sim::world::{Played, play};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -39,7 +41,23 @@ struct Sum {
     deaths: u64,
     freezes: u64,
     faults: BTreeMap<String, u64>,
+    acts: BTreeMap<Act, u64>,
     failed: Vec<u64>,
+}
+
+/// So many worlds have to have shown everything…
+const MANY: u64 = 50;
+/// … so often.
+const OFTEN: u64 = 20;
+
+impl Sum {
+    /// The faults, and what people do, that these worlds say nothing of.
+    fn never_seen(&self) -> Vec<String> {
+        let rare = |times: Option<&u64>| times.is_none_or(|times| *times < OFTEN);
+        let faults = weather::shown().map(sandbox::Fault::name).filter(|name| rare(self.faults.get(*name))).map(str::to_owned);
+        let acts = ACTS.iter().filter(|(act, _)| rare(self.acts.get(act))).map(|(act, _)| format!("{act:?}"));
+        faults.chain(acts).collect()
+    }
 }
 
 fn main() -> ExitCode {
@@ -64,7 +82,7 @@ fn main() -> ExitCode {
     });
     let sum = sum.into_inner().unwrap();
     println!(
-        "{} worlds of {} h in {:.0} s: {} versions accepted, {} requests, {} deaths, {} freezes; faults shown: {:?}",
+        "{} worlds of {} h in {:.0} s: {} versions accepted, {} requests, {} deaths, {} freezes; faults shown: {:?}; people: {:?}",
         sum.worlds,
         wish.hours,
         began.elapsed().as_secs_f64(),
@@ -72,8 +90,14 @@ fn main() -> ExitCode {
         sum.requests,
         sum.deaths,
         sum.freezes,
-        sum.faults
+        sum.faults,
+        sum.acts
     );
+    let missing = sum.never_seen();
+    if sum.worlds >= MANY && !missing.is_empty() {
+        println!("FAILED: so many worlds say nothing of {missing:?}, shown less than {OFTEN} times.");
+        return ExitCode::FAILURE;
+    }
     if sum.failed.is_empty() {
         println!("0 lost, 0 doubled, 0 out of order, 0 overwritten, 0 across tenants, 0 silent.");
         ExitCode::SUCCESS
@@ -105,6 +129,9 @@ fn add(sum: &mut Sum, seed: u64, played: Result<Played, String>, alone: bool) {
             sum.freezes += played.freezes;
             for (fault, times) in played.faults {
                 *sum.faults.entry(fault).or_default() += times;
+            }
+            for (act, times) in played.acts {
+                *sum.acts.entry(act).or_default() += times;
             }
             println!("seed {seed}: {} versions, {} requests, hash {}", played.accepted, played.requests, played.hash);
             let most = if alone { usize::MAX } else { 1 };

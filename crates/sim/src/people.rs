@@ -5,7 +5,7 @@ use model::{
 };
 use sandbox::{Author, Profile, Sandbox};
 use serde_json::json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::idempotency::Once;
 use store::{Accepted, DeliveryFilter, NewPatient, PageRequest, Store, Tenant};
@@ -22,6 +22,43 @@ pub struct Taken {
     pub version: i64,
 }
 
+/// What people do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    Observe,
+    Correct,
+    Withdraw,
+    AskForAPull,
+    HospitalWrites,
+    HospitalSavesOursAgain,
+    HospitalDeletes,
+    HospitalMerges,
+    ConfirmMerges,
+    Configure,
+    Replay,
+    Sweep,
+    Register,
+    Relink,
+}
+
+/// How often each, of two hundred.
+pub const ACTS: &[(Act, u64)] = &[
+    (Act::Observe, 100),
+    (Act::Correct, 36),
+    (Act::Withdraw, 8),
+    (Act::AskForAPull, 16),
+    (Act::HospitalWrites, 10),
+    (Act::HospitalSavesOursAgain, 6),
+    (Act::HospitalDeletes, 4),
+    (Act::HospitalMerges, 1),
+    (Act::ConfirmMerges, 2),
+    (Act::Configure, 6),
+    (Act::Replay, 6),
+    (Act::Sweep, 3),
+    (Act::Register, 1),
+    (Act::Relink, 1),
+];
+
 /// A tenant and its EHR.
 pub struct Ward {
     pub tenant: Tenant,
@@ -34,6 +71,10 @@ pub struct Ward {
     pub replayed: BTreeSet<ObservationId>,
     /// A person gave these another Patient.
     pub relinked: BTreeSet<PatientId>,
+    /// The hospital has merged these, and no person has confirmed it yet: the surviving records.
+    merged: BTreeMap<PatientId, EhrId>,
+    /// What was done, and how often.
+    pub done: BTreeMap<Act, u64>,
     hand: Hand,
     dice: Arc<Dice>,
     serial: u64,
@@ -51,6 +92,8 @@ impl Ward {
             taken: Vec::new(),
             replayed: BTreeSet::new(),
             relinked: BTreeSet::new(),
+            merged: BTreeMap::new(),
+            done: BTreeMap::new(),
             hand: hand.clone(),
             dice: dice.clone(),
             serial: u64::try_from(at).unwrap() * 10_000,
@@ -95,19 +138,25 @@ impl Ward {
 
     /// Somebody does something.
     pub async fn act(&mut self, fleet: &Store) {
-        match self.dice.below(100) {
-            0..50 => self.observe().await,
-            50..68 => self.correct().await,
-            68..72 => self.withdraw().await,
-            72..80 => self.ask_for_a_pull().await,
-            80..85 => self.hospital_writes().await,
-            85..88 => self.hospital_saves_ours_again().await,
-            88..90 => self.hospital_deletes(),
-            90..93 => self.configure(json!({"maxRetries": self.dice.between(3, 9)})).await,
-            93..96 => self.replay(false).await,
-            96..98 => drop(fleet.fleet().sweep(self.hand.now(), false).await.unwrap()),
-            98 => self.register().await,
-            _ => self.relink().await,
+        let mut drawn = self.dice.below(ACTS.iter().map(|(_, weight)| weight).sum());
+        let act = ACTS.iter().find(|(_, weight)| drawn.checked_sub(*weight).map(|rest| drawn = rest).is_none());
+        let Some((act, _)) = act else { return };
+        *self.done.entry(*act).or_default() += 1;
+        match act {
+            Act::Observe => self.observe().await,
+            Act::Correct => self.correct().await,
+            Act::Withdraw => self.withdraw().await,
+            Act::AskForAPull => self.ask_for_a_pull().await,
+            Act::HospitalWrites => self.hospital_writes().await,
+            Act::HospitalSavesOursAgain => self.hospital_saves_ours_again().await,
+            Act::HospitalDeletes => self.hospital_deletes(),
+            Act::HospitalMerges => self.hospital_merges().await,
+            Act::ConfirmMerges => self.confirm_merges().await,
+            Act::Configure => self.configure(json!({"maxRetries": self.dice.between(3, 9)})).await,
+            Act::Replay => self.replay(false).await,
+            Act::Sweep => drop(fleet.fleet().sweep(self.hand.now(), false).await.unwrap()),
+            Act::Register => self.register().await,
+            Act::Relink => self.relink().await,
         }
     }
 
@@ -216,6 +265,27 @@ impl Ward {
         let (_, id) = self.sandbox.put_resource(&json!({"resourceType": "Patient", "active": true}).to_string()).unwrap();
         self.relinked.insert(patient);
         self.tenant.link_by_person(self.hand.now(), patient, Some(EhrId::new(id).unwrap()), "ana").await.unwrap().unwrap();
+    }
+
+    /// The hospital finds that two records are one person's: ours is replaced.
+    async fn hospital_merges(&mut self) {
+        let patient = *self.dice.one_of(&self.patients);
+        let Some(at) = self.linked(patient).await else { return };
+        let Some(row) = self.sandbox.resource("Patient", at.as_str()) else { return };
+        let mut row: serde_json::Value = serde_json::from_str(&row).unwrap();
+        let (_, survivor) = self.sandbox.put_resource(&json!({"resourceType": "Patient", "active": true}).to_string()).unwrap();
+        row["active"] = json!(false);
+        row["link"] = json!([{"other": {"reference": format!("Patient/{survivor}")}, "type": "replaced-by"}]);
+        self.sandbox.put_resource(&row.to_string()).unwrap();
+        self.relinked.insert(patient);
+        self.merged.insert(patient, EhrId::new(survivor).unwrap());
+    }
+
+    /// A person links the survivors.
+    pub async fn confirm_merges(&mut self) {
+        for (patient, survivor) in std::mem::take(&mut self.merged) {
+            self.tenant.link_by_person(self.hand.now(), patient, Some(survivor), "ana").await.unwrap().unwrap();
+        }
     }
 
     /// What waits for a person is sent again; `all`: or only what is dead.

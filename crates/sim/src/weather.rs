@@ -8,6 +8,11 @@ use testing::Dice;
 /// tests play them.
 const WITHOUT_IDENTIFIER: &[Fault] = &[Fault::EmptySearch, Fault::DropIdentifier, Fault::IdentifierRecased];
 
+/// What every so many worlds have to show, each of them.
+pub fn shown() -> impl Iterator<Item = Fault> {
+    Fault::ALL.iter().copied().filter(|fault| !WITHOUT_IDENTIFIER.contains(fault))
+}
+
 const PROFILES: &[Profile] = &[Profile::Plain, Profile::Epic, Profile::Hapi, Profile::Helios, Profile::Medplum, Profile::Wso2];
 
 /// How long a late commit may take, ms: with the longest pause of a sender it stays within lease and settle time.
@@ -48,10 +53,8 @@ pub fn turn(sandbox: &Sandbox, dice: &Dice) {
         3 => plan = plan.rate(*dice.one_of(&[Fault::Refuse, Fault::Status503, Fault::Status503Outcome, Fault::Hang]), 1.0),
         _ => {
             for _ in 0..=dice.below(7) {
-                let fault = *dice.one_of(Fault::ALL);
-                if !WITHOUT_IDENTIFIER.contains(&fault) {
-                    plan = plan.rate(fault, *dice.one_of(&[0.02, 0.1, 0.3]));
-                }
+                let fault = *dice.one_of(&shown().collect::<Vec<_>>());
+                plan = plan.rate(fault, *dice.one_of(&[0.02, 0.1, 0.3]));
             }
         }
     }

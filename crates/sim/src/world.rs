@@ -4,7 +4,7 @@ use crate::chance::{HOUR, MINUTE, SECOND};
 use crate::judge::judge;
 use crate::line::{Freeze, Log};
 use crate::node::{LEASE, Node, Parts, Step, keys};
-use crate::people::{Ward, host};
+use crate::people::{Act, Ward, host};
 use crate::weather::{manners, turn};
 use model::{Rng, Timestamp};
 use sandbox::{Auth, FaultPlan, OAuth2, Options, Sandbox};
@@ -22,6 +22,7 @@ pub struct Played {
     pub deaths: u64,
     pub freezes: u64,
     pub faults: BTreeMap<String, u64>,
+    pub acts: BTreeMap<Act, u64>,
     pub wrong: Vec<String>,
 }
 
@@ -229,6 +230,7 @@ impl World<'_> {
             }
             let mut open = Vec::new();
             for ward in &mut self.wards {
+                ward.confirm_merges().await;
                 open.extend(ward.waiting().await);
                 ward.replay(true).await;
             }
@@ -270,6 +272,9 @@ impl World<'_> {
             let ward = &self.wards[at];
             let found = judge(ward, &others, self.parts.log).await;
             self.played.wrong.extend(found.into_iter().map(|wrong| format!("{:?}: {wrong}", ward.profile)));
+            for (act, times) in &ward.done {
+                *self.played.acts.entry(*act).or_default() += times;
+            }
             self.played.accepted += u64::try_from(ward.taken.len()).unwrap();
             let ledger = ward.sandbox.ledger();
             for (fault, times) in &ledger.faults {

@@ -8,7 +8,7 @@ use std::path::Path;
 /// When a world fails, or the simulator cannot be built.
 pub fn run(root: &Path, arguments: &[String]) -> Result<(), String> {
     let mut cargo = crate::cargo();
-    cargo.current_dir(root).args(["run", "--locked", "--quiet", "--profile", "sim", "-p", "ponte-sim", "--"]).args(arguments);
+    cargo.current_dir(root).args(["run", "--locked", "--quiet", "--release", "-p", "ponte-sim", "--"]).args(arguments);
     // Durability is not what is simulated here: an fsync to a disk would cost nine tenths of the time.
     let memory = Path::new("/dev/shm");
     if std::env::var_os("TMPDIR").is_none() && memory.is_dir() && !arguments.iter().any(|word| word == "--postgres") {

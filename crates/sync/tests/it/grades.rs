@@ -361,6 +361,27 @@ async fn the_result_is_kept_chooses_the_means_and_grows_old() {
     .await;
 }
 
+/// What the grade `lock` promises, and `own_id` does not: a create that commits long after the settle time overwrites nothing.
+#[tokio::test]
+async fn under_a_lock_a_create_that_commits_after_the_settle_time_overwrites_nothing() {
+    on_each(Options::default(), async |w| {
+        probed_by_the_engine(w).await;
+        let patient = w.known_patient().await;
+        w.late_commit_after(3 * MINUTE);
+        let pain = w.observe(patient, "3").await;
+        w.next(1, Fault::LateCommit, "PUT", pain);
+        w.go_on_for(MINUTE / 2).await;
+        w.correct(pain, "8").await;
+        w.go_on_for(2 * MINUTE).await;
+        assert_eq!((w.versions(pain), w.ehr().late_pending), (vec![1, 2], 1), "the correction went before the late create");
+        w.settle_down().await;
+        assert_eq!((w.versions(pain), w.ehr().late_pending), (vec![1, 2], 0), "the late create was carried out");
+        w.holds(pain, "8");
+        w.is_delivered(pain).await;
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn another_address_is_another_ehr_and_nothing_of_it_is_proven() {
     on_each(Options::default(), async |w| {

@@ -54,6 +54,37 @@ async fn a_200_on_a_first_put_is_a_create_where_the_history_has_only_what_we_sen
     .await;
 }
 
+/// The same 200 where the history fails just then: what stands there is read, and nothing is sent again.
+#[tokio::test]
+async fn a_200_on_a_first_put_whose_history_fails_is_looked_at_again() {
+    let options = || Options { quirks: Some(Quirks { put_created_status: 200, ..Quirks::of(Profile::Plain) }), ..own_id() };
+    on_each(options(), async |w| {
+        let patient = w.patient().await;
+        let pain = w.observe(patient, "3").await;
+        w.next(1, Fault::Status503, "GET", pain);
+        w.settle_down().await;
+        assert_eq!(w.ehr().shown(Fault::Status503), 1, "the history was not asked for");
+        w.is_delivered(pain).await;
+        assert_eq!(w.effects(pain).len(), 1);
+    })
+    .await;
+}
+
+/// The same 200 at an EHR that has no history: nothing but the status speaks, so a person must see it.
+#[tokio::test]
+async fn a_200_on_a_first_put_at_an_ehr_without_history_is_a_conflict() {
+    let quirks = Quirks { put_created_status: 200, instance_history: false, ..Quirks::of(Profile::Plain) };
+    on_each(Options { quirks: Some(quirks), ..own_id() }, async |w| {
+        let patient = w.patient().await;
+        let pain = w.observe(patient, "3").await;
+        w.settle_down().await;
+        let delivery = w.delivery(pain).await;
+        assert_eq!(delivery.state, State::Held(HeldReason::Conflict), "{delivery:?}");
+        assert_eq!(w.effects(pain).len(), 1);
+    })
+    .await;
+}
+
 /// The same 200 where something was there: the history has what we wrote over, and a person must see it.
 #[tokio::test]
 async fn a_200_on_a_first_put_is_a_conflict_where_something_was_there() {

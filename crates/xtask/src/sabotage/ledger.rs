@@ -330,4 +330,44 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         }],
         watch: Watch::engine(&["outcomes::a_note_that_the_hospital_added"]),
     },
+    Sabotage {
+        name: "lock-not-sent",
+        rule: "How a create is made safe, 2a: where `If-None-Match: *` is proven, creates carry it",
+        cuts: &[Cut {
+            file: "crates/ehr/src/client.rs",
+            find: "if kind == Put::OwnIdUnlessThere || self.plan.if_none_match == Proof::Proven {",
+            replace: "if kind == Put::OwnIdUnlessThere {",
+        }],
+        watch: Watch::engine(&["grades::under_a_lock"]),
+    },
+    Sabotage {
+        name: "disproved-lock-believed",
+        rule: "How a create is made safe: what ordinary writes disprove is believed no more",
+        cuts: &[Cut {
+            file: "crates/sync/src/push.rs",
+            find: "            plan.if_none_match = Proof::Refused;\n",
+            replace: "            plan.if_none_match = Proof::Proven;\n",
+        }],
+        watch: Watch::engine(&["grades::a_lock_that_ordinary"]),
+    },
+    Sabotage {
+        name: "200-always-a-create",
+        rule: "How a create is made safe, 2: a 200 to a first PUT is ours only where the history shows nothing else",
+        cuts: &[Cut {
+            file: "crates/sync/src/push.rs",
+            find: "let created =\n        found.next == Next::End && versions.len() == 1",
+            replace: "let created =\n        found.next == Next::End && !versions.is_empty() || versions.len() == 1",
+        }],
+        watch: Watch::engine(&["outcomes::"]),
+    },
+    Sabotage {
+        name: "probe-leaves-records",
+        rule: "PROTOCOL 6, 3: what a write probe wrote is withdrawn",
+        cuts: &[Cut {
+            file: "crates/ehr/src/check/probe.rs",
+            find: "let left = bench.withdraw().await;",
+            replace: "let left: Vec<Value> = Vec::new();",
+        }],
+        watch: Watch::engine(&["grades::the_grade_is"]),
+    },
 ];
