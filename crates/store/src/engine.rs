@@ -4,13 +4,14 @@
 //! together (`engine/writer.rs`); on PostgreSQL each has its own transaction and is repeated after a deadlock. The
 //! closure is therefore `Clone`: it may run more than once, and only its last run is committed.
 
+mod pooler;
 mod schema;
 mod tx;
 mod writer;
 
 pub(crate) use tx::{Row, Sql, Tx, Value, args, locking};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Way};
 use futures::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -29,25 +30,25 @@ const RUNS: u32 = 5;
 pub(crate) struct Db {
     engine: Engine,
     bell: Arc<Notify>,
-    /// The task that hears other processes' bells (PostgreSQL only); ends with the database.
+    /// The task that hears other processes' bells (PostgreSQL without a pooler only); ends with the database.
     ear: Option<tokio::task::AbortHandle>,
 }
 
 enum Engine {
     Sqlite { readers: sqlx::SqlitePool, writer: Writer, options: Box<SqliteConnectOptions> },
-    Postgres { pool: sqlx::PgPool },
+    Postgres { pool: sqlx::PgPool, way: Way },
 }
 
 impl Db {
     /// Connects by URL; `bell` is rung after a commit that made something due.
     ///
     /// # Errors
-    /// When the URL is none of ours or the database does not answer.
-    pub(crate) async fn open(url: &str, bell: Arc<Notify>) -> Result<Self> {
+    /// When the URL is none of ours, the database does not answer, or a pooler stands there that nobody spoke of.
+    pub(crate) async fn open(url: &str, way: Way, bell: Arc<Notify>) -> Result<Self> {
         if url.starts_with("sqlite:") {
             Self::open_sqlite(url, bell).await
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Self::open_postgres(url, bell).await
+            Self::open_postgres(url, way, bell).await
         } else {
             Err(Error::Url("The database URL must begin with sqlite:// or postgres://.".to_owned()))
         }
@@ -61,7 +62,9 @@ impl Db {
     {
         let mut tx = match &self.engine {
             Engine::Sqlite { readers, .. } => Tx::sqlite_read(readers.begin().await?),
-            Engine::Postgres { pool } => Tx::postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?),
+            Engine::Postgres { pool, way } => {
+                Tx::postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?, *way)
+            }
         };
         let answer = f(&mut tx).await;
         tx.rollback().await?;
@@ -76,7 +79,7 @@ impl Db {
     {
         let (answer, rings) = match &self.engine {
             Engine::Sqlite { writer, .. } => writer.write(f).await?,
-            Engine::Postgres { pool } => write_postgres(pool, f).await?,
+            Engine::Postgres { pool, way } => write_postgres(pool, *way, f).await?,
         };
         if rings {
             self.ring();
@@ -97,7 +100,7 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Engine::Postgres { pool } => pool.close().await,
+            Engine::Postgres { pool, .. } => pool.close().await,
         }
     }
 
@@ -126,13 +129,21 @@ impl Db {
         Ok(Self { engine: Engine::Sqlite { readers, writer, options: Box::new(options) }, bell, ear: None })
     }
 
-    async fn open_postgres(url: &str, bell: Arc<Notify>) -> Result<Self> {
+    async fn open_postgres(url: &str, way: Way, bell: Arc<Notify>) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| Error::Url("The PostgreSQL URL must look like postgres://user:password@host:5432/database.".to_owned()))?
-            .application_name("ponte");
+            .application_name("ponte")
+            // Values travel in binary form, which knows no such digits, and PgBouncer refuses who asks for them.
+            .extra_float_digits(None);
+        // What is not kept needs no place: with a pooler a statement ends with its transaction.
+        let options = if way == Way::Pooled { options.statement_cache_capacity(0) } else { options };
         let pool = PgPoolOptions::new().max_connections(POOL).acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
-        let ear = tokio::spawn(listen(pool.clone(), bell.clone())).abort_handle();
-        Ok(Self { engine: Engine::Postgres { pool }, bell, ear: Some(ear) })
+        if way == Way::Direct && pooler::stands_between(&pool).await? {
+            return Err(Error::Url(pooler::UNKNOWN.to_owned()));
+        }
+        // A pooler in transaction mode has nobody who could hear: the poll's second must do there.
+        let ear = (way == Way::Direct).then(|| tokio::spawn(listen(pool.clone(), bell.clone())).abort_handle());
+        Ok(Self { engine: Engine::Postgres { pool, way }, bell, ear })
     }
 }
 
@@ -144,13 +155,13 @@ impl Drop for Db {
     }
 }
 
-async fn write_postgres<T, F>(pool: &sqlx::PgPool, f: F) -> Result<(T, bool)>
+async fn write_postgres<T, F>(pool: &sqlx::PgPool, way: Way, f: F) -> Result<(T, bool)>
 where
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone,
 {
     let mut run = 1;
     loop {
-        let mut tx = Tx::postgres(pool.begin().await?);
+        let mut tx = Tx::postgres(pool.begin().await?, way);
         let failed = match f.clone()(&mut tx).await {
             Ok(answer) => match tx.commit().await {
                 Ok(rings) => return Ok((answer, rings)),
