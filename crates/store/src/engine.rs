@@ -62,9 +62,7 @@ impl Db {
     {
         let mut tx = match &self.engine {
             Engine::Sqlite { readers, .. } => Tx::sqlite_read(readers.begin().await?),
-            Engine::Postgres { pool, way } => {
-                Tx::postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?, *way)
-            }
+            Engine::Postgres { pool, way } => Tx::postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?, *way),
         };
         let answer = f(&mut tx).await;
         tx.rollback().await?;
