@@ -76,7 +76,8 @@ async fn migrate_postgres(pool: &sqlx::PgPool, way: Way) -> Result<()> {
     let mut tx = pool.begin().await?;
     forget_statements(&mut tx, way).await?;
     sqlx::raw_sql("SELECT pg_advisory_xact_lock(hashtext('ponte'), hashtext('migrations'))").execute(&mut *tx).await?;
-    POSTGRES.run(&mut *tx).await.map_err(said)?;
+    // `run` would do the same, but its future may not move between threads (sqlx says so itself, beside `run_direct`).
+    POSTGRES.run_direct(None, &mut *tx, false).await.map_err(said)?;
     forget_statements(&mut tx, way).await?;
     Ok(tx.commit().await?)
 }
