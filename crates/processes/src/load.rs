@@ -116,6 +116,12 @@ impl Load {
         self.some(usize::MAX).await;
     }
 
+    /// Somebody else's calls were accepted too.
+    pub fn adopt(&mut self, taken: &[Taken]) {
+        self.ids.extend(taken.iter().map(|one| one.id.clone()));
+        self.taken.extend_from_slice(taken);
+    }
+
     /// One of those that were accepted.
     pub fn one(&mut self) -> Taken {
         self.taken[self.dice.random_range(0..self.taken.len())].clone()

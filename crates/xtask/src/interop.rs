@@ -16,6 +16,7 @@ mod web;
 
 use hospital::Hospital;
 use line::Proxy;
+pub use platform::build;
 use platform::{Platform, REQUEST_TIMEOUT};
 use scenario::Scenario;
 use servers::Absent;
