@@ -90,7 +90,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Proxy {
-    /// Begins to listen; calm. `hold`: longer than the client waits; a delayed request is held for a tenth to seven tenths of it.
+    /// Begins to listen; calm. `hold`: longer than the client waits; a delayed request is held for a part of it.
     ///
     /// # Errors
     /// When no port is free.
@@ -204,7 +204,7 @@ impl Line {
                 match fate {
                     Fate::CutBefore | Fate::Down => return,
                     Fate::HungUp => self.hang_up_soon(client, server),
-                    Fate::Delayed => std::thread::sleep(self.hold.mul_f64(locked(&self.dice).random_range(0.1..0.7))),
+                    Fate::Delayed => self.delay(),
                     Fate::Whole | Fate::AnswerCut | Fate::AnswerHeld | Fate::Swallowed | Fate::HalfOpen => {}
                 }
             }
@@ -215,6 +215,12 @@ impl Line {
                 return;
             }
         }
+    }
+
+    fn delay(&self) {
+        let part = if *locked(&self.weather) == Weather::Slow { 0.05..0.15 } else { 0.1..0.7 };
+        let wait = self.hold.mul_f64(locked(&self.dice).random_range(part));
+        std::thread::sleep(wait);
     }
 
     fn hang_up_soon(&self, client: &TcpStream, server: &TcpStream) {

@@ -2,8 +2,9 @@
 
 use sqlx::{Connection as _, PgConnection, Row as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use testing::{Binaries, free_port};
 
@@ -40,7 +41,8 @@ impl Server {
     fn at(binaries: Binaries, folder: &Path) -> Result<Self, String> {
         let port = free_port().map_err(|why| format!("No port is free: {why}."))?;
         let data = folder.join(format!("postgres-{port}"));
-        binaries.make_folder(&data).map_err(|why| format!("{}: {why}", data.display()))?;
+        let closed = || std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700));
+        binaries.make_folder(&data).and_then(|()| closed()).map_err(|why| format!("{}: {why}", data.display()))?;
         Ok(Self { binaries, data, port, gone: false })
     }
 
@@ -54,26 +56,35 @@ impl Server {
         ([127, 0, 0, 1], self.port).into()
     }
 
+    /// Runs a program that leaves nothing behind, to its end.
     fn run(&self, program: &str, arguments: &[&str]) -> Result<(), String> {
-        let done = self.binaries.run(program, arguments).map_err(|why| format!("{program}: {why}"))?;
-        if done.status.success() { Ok(()) } else { Err(format!("{program} {}: {}", arguments.join(" "), done.status)) }
+        let done = self.binaries.command(program).args(arguments).current_dir("/").output().map_err(|why| format!("{program}: {why}"))?;
+        let said = String::from_utf8_lossy(&done.stderr);
+        if done.status.success() { Ok(()) } else { Err(format!("{program} {}: {}", arguments.join(" "), said.trim())) }
+    }
+
+    /// `pg_ctl`, whose server would hold our pipes open for ever.
+    fn control(&self, arguments: &[&str]) -> Result<(), String> {
+        let done = self.binaries.run("pg_ctl", arguments).map_err(|why| format!("pg_ctl: {why}"))?;
+        let log = self.data.join("server.log").display().to_string();
+        if done.status.success() { Ok(()) } else { Err(format!("pg_ctl {}: {}; see {log}", arguments.join(" "), done.status)) }
     }
 
     fn start(&self) -> Result<(), String> {
         let options = format!("-p {} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c max_connections=200", self.port);
         let (data, log) = (self.data.display().to_string(), self.data.join("server.log").display().to_string());
-        self.run("pg_ctl", &["start", "-w", "-t", "60", "-D", &data, "-l", &log, "-o", &options])
+        self.control(&["start", "-w", "-t", "60", "-D", &data, "-l", &log, "-o", &options])
     }
 
     /// `immediate`: as after a crash. `fast`: everybody is disconnected.
     pub fn restart(&self, mode: &str) -> Result<(), String> {
-        self.run("pg_ctl", &["stop", "-w", "-t", "60", "-m", mode, "-D", &self.data.display().to_string()])?;
+        self.control(&["stop", "-w", "-t", "60", "-m", mode, "-D", &self.data.display().to_string()])?;
         self.start()
     }
 
     /// Makes a standby the primary; back when it takes writes.
     pub fn promote(&self) -> Result<(), String> {
-        self.run("pg_ctl", &["promote", "-w", "-t", "60", "-D", &self.data.display().to_string()])
+        self.control(&["promote", "-w", "-t", "60", "-D", &self.data.display().to_string()])
     }
 
     /// kill -9 of all its processes; its data is removed: it never comes back.
@@ -93,7 +104,8 @@ impl Server {
         let Some(postmaster) = pid.lines().next().and_then(|line| line.parse::<u32>().ok()) else { return };
         // The postmaster first: it would begin to recover from its children's death.
         let all = std::iter::once(postmaster).chain(children(postmaster)).map(|id| id.to_string());
-        let _ = Command::new("kill").arg(format!("-{name}")).args(all).status();
+        // One may have ended between the look and the signal.
+        let _ = Command::new("kill").arg(format!("-{name}")).args(all).stderr(Stdio::null()).status();
     }
 
     /// Runs a statement.
@@ -145,7 +157,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         if !self.gone {
             self.signal("CONT");
-            let _ = self.run("pg_ctl", &["stop", "-m", "immediate", "-D", &self.data.display().to_string()]);
+            let _ = self.control(&["stop", "-m", "immediate", "-D", &self.data.display().to_string()]);
         }
     }
 }

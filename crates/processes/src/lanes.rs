@@ -10,6 +10,7 @@ use ponte_processes::judge::{SYSTEM, Taken};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +21,7 @@ pub async fn play(given: Given) -> Result<Tally, String> {
     let folder = folder(&given)?;
     let server = Server::fresh(folder.path())?;
     // One patient at a time under way in a lane, so that the lane has others.
-    let plan = Plan { tenants: 2, patients: 24, batch: 1, ..Plan::of(3) };
+    let plan = Plan { tenants: 2, patients: 24, batch: 1, ..Plan::of(2) };
     let mut play = Play::begin(&given, folder.path(), &server.url(), plan).await?;
     let mut tally = Tally::default();
     let mut slowest: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
@@ -33,28 +34,28 @@ pub async fn play(given: Given) -> Result<Tally, String> {
         play.line.set(Weather::Slow);
         let everybody = play.load.patients.clone();
         write(&mut play, &everybody).await?;
-        let (victim, how) = (1 + round % 2, if (round / 2) % 2 == 0 { "KILL" } else { "STOP" });
-        let how = if round == 1 { "STOP" } else { how };
-        let struck = strike(&mut play, &server, victim, how).await?;
+        let how = if round % 2 == 0 { "KILL" } else { "STOP" };
+        let struck = strike(&mut play, &server, how).await?;
         play.line.set(Weather::Calm);
         let written = write(&mut play, &struck.others).await?;
-        let late = served(&play, &written, struck.at_ms).await;
+        let (late, alive) = served(&play, &server, &written, struck.at_ms).await?;
+        let orphaned: BTreeSet<_> = struck.lanes.iter().filter(|lane| !alive.contains(&lane.owner)).collect();
         let word = if how == "KILL" { "lanes of a killed node" } else { "lanes of a frozen node" };
-        tally.add(word, struck.lanes as u64);
-        tally.add("other patients of those lanes", struck.others.len() as u64);
-        for (id, ms) in late {
-            match ms {
-                Some(ms) if ms <= millis(LEASE + GRACE) => slowest.entry(word).or_default().push(ms),
-                _ => tally.verdict.say("not served within lease and 5 s", format!("{id}: {ms:?} ms after the {how}")),
+        tally.add(word, orphaned.len() as u64);
+        for (one, ms) in late {
+            if ms.is_none_or(|ms| ms > millis(LEASE + GRACE)) {
+                tally.verdict.say("not served within lease and 5 s", format!("{}: {ms:?} ms after the {how}", one.id));
+            } else if orphaned.iter().any(|lane| lane.patients.contains(&one.patient)) {
+                slowest.entry(word).or_default().extend(ms);
             }
         }
         if how == "STOP" {
             let (stage, slept) = (play.stage.clone(), struck.since.elapsed());
             tokio::time::sleep((LONGEST_FREEZE + Duration::from_secs(2)).saturating_sub(slept)).await;
-            stage.signal(victim, "CONT");
+            stage.signal(VICTIM, "CONT");
         } else {
             let stage = play.stage.clone();
-            blocking(move || start_again(&stage, victim)).await??;
+            blocking(move || start_again(&stage, VICTIM)).await??;
         }
     }
     let late = std::mem::take(&mut tally.verdict.wrong);
@@ -68,29 +69,34 @@ pub async fn play(given: Given) -> Result<Tally, String> {
     Ok(tally)
 }
 
+/// Node 0 answers the platform and works on.
+const VICTIM: usize = 1;
+
+/// A lane that somebody held when a node was struck.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Held {
+    owner: String,
+    patients: BTreeSet<String>,
+}
+
 /// A node was struck down.
 struct Struck {
     since: Instant,
     at_ms: i64,
-    /// Patients of its lanes of whom nothing was under way.
+    lanes: Vec<Held>,
+    /// Patients of whom nothing was under way.
     others: Vec<(usize, String)>,
-    lanes: usize,
 }
 
-/// Waits until a node is in the middle of something, and strikes it. Which lanes were its own is seen when their lease is no
-/// longer renewed: two nodes never share an owner's name.
-async fn strike(play: &mut Play, server: &Server, victim: usize, how: &str) -> Result<Struck, String> {
+/// Waits until all nodes are in the middle of something, and strikes one.
+async fn strike(play: &mut Play, server: &Server, how: &str) -> Result<Struck, String> {
     let mut conn = server.connect().await?;
-    let query = "SELECT l.tenant_id, l.shard, l.owner, l.lease_until, (SELECT string_agg(d.patient_id, ' ') FROM deliveries d WHERE d.tenant_id = l.tenant_id \
-         AND d.shard = l.shard AND d.state IN ('in_flight', 'uncertain')) AS flying FROM lanes l WHERE l.owner IS NOT NULL AND l.lease_until IS NOT NULL";
-    let lanes = async |conn: &mut sqlx::PgConnection| sqlx::query(query).fetch_all(conn).await.map_err(|why| why.to_string());
-    let started = Instant::now();
-    let owners = |rows: &[sqlx::postgres::PgRow]| rows.iter().map(|row| row.get::<String, _>("owner")).collect::<BTreeSet<_>>();
-    // All nodes are at work.
-    while owners(&lanes(&mut conn).await?).len() < play.stage.size() {
-        if started.elapsed() > Duration::from_secs(10) {
+    let (started, mut written) = (Instant::now(), Instant::now());
+    while holders(&mut conn, 0).await?.len() < play.stage.size() {
+        if written.elapsed() > Duration::from_secs(5) {
             let everybody = play.load.patients.clone();
             write(play, &everybody).await?;
+            written = Instant::now();
         }
         if started.elapsed() > Duration::from_secs(60) {
             return Err("The lanes do not come to all nodes.".to_owned());
@@ -99,35 +105,26 @@ async fn strike(play: &mut Play, server: &Server, victim: usize, how: &str) -> R
     }
     let (since, at_ms) = (Instant::now(), now_ms());
     if how == "KILL" {
-        play.stage.kill(victim)
+        play.stage.kill(VICTIM)
     } else {
-        play.stage.signal(victim, how)
+        play.stage.signal(VICTIM, how)
     }
-    let before = lanes(&mut conn).await?;
-    // The living renew their lanes, or give them up, within half a lease.
-    tokio::time::sleep(LEASE / 2).await;
-    let after = lanes(&mut conn).await?;
-    let of = |row: &sqlx::postgres::PgRow| {
-        (row.get::<String, _>("tenant_id"), row.get::<i64, _>("shard"), row.get::<String, _>("owner"), row.get::<i64, _>("lease_until"))
-    };
-    let orphaned: Vec<_> = before.iter().filter(|row| after.iter().any(|later| of(later) == of(row))).collect();
-    let names: BTreeSet<String> = orphaned.iter().map(|row| row.get::<String, _>("owner")).collect();
-    if names.len() > 1 {
-        return Err(format!("Lanes of {} nodes are no longer renewed.", names.len()));
-    }
-    let mut others = Vec::new();
-    for row in &orphaned {
-        let (tenant, shard, ..) = of(row);
-        let flying = row.get::<Option<String>, _>("flying").unwrap_or_default();
-        let patients = sqlx::query("SELECT patient_id FROM streams WHERE tenant_id = $1 AND shard = $2").bind(&tenant).bind(shard);
-        for patient in patients.fetch_all(&mut conn).await.map_err(|why| why.to_string())? {
-            let patient: String = patient.get("patient_id");
-            if !flying.contains(&patient) {
-                others.extend(play.load.patients.iter().find(|(_, id)| *id == patient).cloned());
-            }
-        }
-    }
-    Ok(Struck { since, at_ms, others, lanes: orphaned.len() })
+    let held = "SELECT l.owner, string_agg(s.patient_id, ' ') AS patients FROM lanes l JOIN streams s ON s.tenant_id = l.tenant_id AND s.shard = l.shard \
+         WHERE l.lease_until > $1 GROUP BY l.owner, l.tenant_id, l.shard";
+    let held = sqlx::query(held).bind(at_ms).fetch_all(&mut conn).await.map_err(|why| why.to_string())?;
+    let words = |row: &PgRow| row.get::<String, _>("patients").split(' ').map(str::to_owned).collect();
+    let lanes = held.iter().map(|row| Held { owner: row.get("owner"), patients: words(row) }).collect();
+    let flying = "SELECT COALESCE(string_agg(patient_id, ' '), '') AS patients FROM deliveries WHERE state IN ('in_flight', 'uncertain')";
+    let flying: BTreeSet<String> = words(&sqlx::query(flying).fetch_one(&mut conn).await.map_err(|why| why.to_string())?);
+    let others = play.load.patients.iter().filter(|(_, id)| !flying.contains(id)).cloned().collect();
+    Ok(Struck { since, at_ms, lanes, others })
+}
+
+/// Whose leases end after this moment.
+async fn holders(conn: &mut sqlx::PgConnection, after_ms: i64) -> Result<BTreeSet<String>, String> {
+    let query = sqlx::query("SELECT DISTINCT owner FROM lanes WHERE owner IS NOT NULL AND lease_until > $1").bind(after_ms);
+    let rows = query.fetch_all(conn).await.map_err(|why| why.to_string())?;
+    Ok(rows.iter().map(|row| row.get("owner")).collect())
 }
 
 /// One new observation of each.
@@ -147,17 +144,25 @@ async fn write(play: &mut Play, patients: &[(usize, String)]) -> Result<Vec<Take
     Ok(written)
 }
 
-/// When each of them reached the EHR, ms after that moment; none: not even long after the deadline.
-async fn served(play: &Play, written: &[Taken], at_ms: i64) -> Vec<(String, Option<i64>)> {
+/// When each of them reached the EHR, ms after that moment (none: not even long after the deadline); and who lived meanwhile:
+/// a lease that ends later than one of before can was given since.
+async fn served(
+    play: &Play,
+    server: &Server,
+    written: &[Taken],
+    at_ms: i64,
+) -> Result<(Vec<(Taken, Option<i64>)>, BTreeSet<String>), String> {
     let deadline = at_ms + millis(LEASE + GRACE + Duration::from_secs(5));
+    let (mut conn, mut alive) = (server.connect().await?, BTreeSet::new());
     loop {
+        alive.extend(holders(&mut conn, at_ms + millis(LEASE) + 100).await?);
         let ledger = play.sandbox.ledger();
         let when = |one: &Taken| ledger.effects_by_identifier(SYSTEM, &one.id).first().map(|effect| effect.at_ms - at_ms);
-        let all: Vec<_> = written.iter().map(|one| (one.id.clone(), when(one))).collect();
+        let all: Vec<_> = written.iter().map(|one| (one.clone(), when(one))).collect();
         if now_ms() > deadline || all.iter().all(|(_, ms)| ms.is_some()) {
-            return all;
+            return Ok((all, alive));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

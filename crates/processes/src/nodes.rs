@@ -56,6 +56,7 @@ struct Storm {
 impl Storm {
     fn blow(&mut self, given: &Given) -> Result<(), String> {
         let begun = Instant::now();
+        self.line.set(Weather::Rough);
         while begun.elapsed() < given.storm {
             pause(self.dice.random_range(300..2500));
             // At a third and at two thirds at the latest, and in a long storm every half minute or so.
@@ -75,8 +76,12 @@ impl Storm {
         Ok(())
     }
 
+    /// One that is not frozen; whoever has ended by itself is started again, and told of.
     fn awake(&mut self) -> Option<usize> {
         let at = self.dice.random_range(0..NODES);
+        if self.stage.has_ended(at) && start_again(&self.stage, at).is_ok() {
+            self.tally.did("nodes that ended by themselves");
+        }
         self.frozen[at].take_if(|waker| waker.is_finished());
         self.frozen[at].is_none().then_some(at)
     }

@@ -147,6 +147,11 @@ impl Running {
         url.map(str::to_owned).ok_or_else(|| format!("no URL in {line}"))
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Sends a signal: `TERM`, `INT`, `KILL`, `STOP`, `CONT`.
     ///
     /// # Panics

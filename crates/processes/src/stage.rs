@@ -121,6 +121,14 @@ impl Stage {
         self.kills.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Whether node `at` was started and has ended by itself.
+    ///
+    /// # Panics
+    /// When another thread broke off while it looked.
+    pub fn has_ended(&self, at: usize) -> bool {
+        self.nodes[at].lock().unwrap().as_mut().is_some_and(|(node, _)| node.has_ended())
+    }
+
     /// Sends a signal to node `at`, if it runs: `STOP`, `CONT`.
     ///
     /// # Panics

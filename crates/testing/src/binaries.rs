@@ -23,6 +23,9 @@ impl Binaries {
         versions.sort();
         folders.extend(versions.into_iter().rev());
         let folder = folders.into_iter().find(|folder| folder.join("initdb").is_file() && folder.join("pg_ctl").is_file())?;
+        // Somebody may have linked these two alone to where `PATH` leads; the others stand beside the real ones.
+        let real = folder.join("pg_ctl").canonicalize().ok().and_then(|program| program.parent().map(Path::to_path_buf));
+        let folder = real.filter(|real| real.join("initdb").is_file()).unwrap_or(folder);
         let user = if id_of(None)? == 0 {
             Some(["postgres", "nobody"].into_iter().find(|user| id_of(Some(user)).is_some())?.to_owned())
         } else {
