@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug)]
 struct Inside {
     over: AtomicBool,
+    /// Rises with every silence; a connection of before hears nothing more.
+    silences: AtomicU64,
     target: Mutex<SocketAddr>,
     /// Both ends of every connection that still lives.
     living: Mutex<Vec<(TcpStream, TcpStream)>>,
@@ -32,7 +34,12 @@ impl Forwarder {
     pub fn to(target: SocketAddr) -> Result<Self, String> {
         let listener = TcpListener::bind("127.0.0.1:0").map_err(|why| format!("The forwarder cannot listen: {why}."))?;
         let port = listener.local_addr().map_err(|why| why.to_string())?.port();
-        let inside = Arc::new(Inside { over: AtomicBool::new(false), target: Mutex::new(target), living: Mutex::default() });
+        let inside = Arc::new(Inside {
+            over: AtomicBool::new(false),
+            silences: AtomicU64::new(0),
+            target: Mutex::new(target),
+            living: Mutex::default(),
+        });
         let accepting = inside.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -57,6 +64,11 @@ impl Forwarder {
         *locked(&self.inside.target) = target;
     }
 
+    /// Every connection stays open and carries nothing more, either way; new ones do. So it is when a machine vanished.
+    pub fn silence(&self) {
+        self.inside.silences.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Cuts every connection.
     pub fn cut(&self) {
         for (client, server) in locked(&self.inside.living).drain(..) {
@@ -75,7 +87,8 @@ impl Drop for Forwarder {
 }
 
 impl Inside {
-    fn carry(&self, client: TcpStream) {
+    fn carry(self: &Arc<Self>, client: TcpStream) {
+        let since = self.silences.load(Ordering::SeqCst);
         let target = *locked(&self.target);
         let Ok(server) = TcpStream::connect(target) else { return };
         let ends = || Some((client.try_clone().ok()?, server.try_clone().ok()?));
@@ -85,21 +98,22 @@ impl Inside {
             living.retain(|(client, _)| client.peer_addr().is_ok());
             living.push(kept);
         }
-        let back = std::thread::spawn(move || pass(answer_from, answer_to));
-        pass(client, server);
+        let inside = self.clone();
+        let back = std::thread::spawn(move || inside.pass(answer_from, answer_to, since));
+        self.pass(client, server, since);
         let _ = back.join();
     }
-}
 
-/// Passes on what comes, until one end hangs up; then both do.
-fn pass(mut from: TcpStream, mut to: TcpStream) {
-    let mut bytes = vec![0; 64 * 1024];
-    while let Ok(length @ 1..) = from.read(&mut bytes) {
-        if to.write_all(&bytes[..length]).is_err() {
-            break;
+    /// Passes on what comes, until one end hangs up; then both do.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, since: u64) {
+        let mut bytes = vec![0; 64 * 1024];
+        while let Ok(length @ 1..) = from.read(&mut bytes) {
+            if self.silences.load(Ordering::SeqCst) == since && to.write_all(&bytes[..length]).is_err() {
+                break;
+            }
         }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     }
-    let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
 }
 
 #[cfg(test)]

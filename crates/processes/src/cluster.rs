@@ -14,6 +14,7 @@ pub struct Server {
     binaries: Binaries,
     data: PathBuf,
     port: u16,
+    frozen: bool,
     gone: bool,
 }
 
@@ -43,7 +44,7 @@ impl Server {
         let data = folder.join(format!("postgres-{port}"));
         let closed = || std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o700));
         binaries.make_folder(&data).and_then(|()| closed()).map_err(|why| format!("{}: {why}", data.display()))?;
-        Ok(Self { binaries, data, port, gone: false })
+        Ok(Self { binaries, data, port, frozen: false, gone: false })
     }
 
     /// What to open.
@@ -95,8 +96,9 @@ impl Server {
     }
 
     /// All its processes stand still. Its connections live, and nobody answers: so it is with a machine that is gone.
-    pub fn freeze(&self) {
+    pub fn freeze(&mut self) {
         self.signal("STOP");
+        self.frozen = true;
     }
 
     fn signal(&self, name: &str) {
@@ -155,8 +157,9 @@ fn children(parent: u32) -> Vec<u32> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !self.gone {
-            self.signal("CONT");
+        if self.frozen {
+            self.vanish();
+        } else if !self.gone {
             let _ = self.control(&["stop", "-m", "immediate", "-D", &self.data.display().to_string()]);
         }
     }

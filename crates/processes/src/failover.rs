@@ -28,8 +28,9 @@ pub async fn play(given: Given) -> Result<Tally, String> {
         done
     };
     let (moved, ()) = tokio::join!(moves, play.work_until(&over));
-    let (mut tally, _primary) = moved?;
+    let (mut tally, _primary, mut silent) = moved?;
     play.end(&mut tally).await?;
+    silent.iter_mut().for_each(Server::vanish);
     Ok(tally)
 }
 
@@ -39,9 +40,9 @@ async fn moves(
     mut primary: Server,
     forwarder: &Forwarder,
     stage: &Arc<ponte_processes::stage::Stage>,
-) -> Result<(Tally, Server), String> {
+) -> Result<(Tally, Server, Vec<Server>), String> {
     let (mut tally, mut dice) = (Tally::default(), StdRng::seed_from_u64(given.seed ^ 0xfa11));
-    let (begun, mut longest) = (Instant::now(), Duration::ZERO);
+    let (begun, mut longest, mut silent) = (Instant::now(), Duration::ZERO, Vec::new());
     for nth in 0.. {
         // Two at least: one of each kind.
         if nth >= 2 && begun.elapsed() > given.storm {
@@ -67,9 +68,8 @@ async fn moves(
         let ward = stage.admin("ward-0");
         ward.get("/fhir/status").await;
         longest = longest.max(dead.elapsed());
-        // The silent one is never waked: it would go on with a history of its own.
-        primary.vanish();
-        primary = standby;
+        // The silent one is never waked, for it would go on with a history of its own, and hangs up on nobody until all is judged.
+        silent.push(std::mem::replace(&mut primary, standby));
         // A node that starts now comes home to the promoted one.
         let (stage, at) = (stage.clone(), dice.random_range(0..stage.size()));
         blocking(move || {
@@ -79,5 +79,5 @@ async fn moves(
         .await??;
     }
     tally.measured.push(format!("a node answered at most {:.1} s after its primary's death", longest.as_secs_f64()));
-    Ok((tally, primary))
+    Ok((tally, primary, silent))
 }

@@ -13,6 +13,7 @@ pub(crate) use tx::{Row, Sql, Tx, Value, args, locking};
 
 use crate::{Error, Result, Way};
 use futures::future::BoxFuture;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::str::FromStr;
@@ -26,6 +27,11 @@ const POOL: u32 = 16;
 /// How often a PostgreSQL transaction is run when others get in its way.
 const RUNS: u32 = 5;
 
+/// How long a transaction may take. A server whose machine has vanished hangs up on nobody: without a limit whoever waits for it
+/// waits for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a connection may take to say that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
 /// How a PostgreSQL transaction begins. A node that freezes in the middle of one would keep its locks, and with them a lane or a
 /// whole tenant, for as long as it sleeps: the server ends what says nothing for four seconds. Less than the five that the
 /// contract gives on top of a lease; a transaction of ours waits for nothing but the database.
@@ -43,7 +49,7 @@ pub(crate) struct Db {
 
 enum Engine {
     Sqlite { readers: sqlx::SqlitePool, writer: Writer, options: Box<SqliteConnectOptions> },
-    Postgres { pool: sqlx::PgPool, way: Way },
+    Postgres { pool: sqlx::PgPool, way: Way, patience: Duration },
 }
 
 impl Db {
@@ -67,24 +73,50 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
-        let mut tx = match &self.engine {
-            Engine::Sqlite { readers, .. } => Tx::sqlite_read(readers.begin().await?),
-            Engine::Postgres { pool, way } => Tx::postgres(pool.begin_with(BEGIN_READ).await?, *way),
-        };
-        let answer = f(&mut tx).await;
-        tx.rollback().await?;
-        answer
+        match &self.engine {
+            Engine::Sqlite { readers, .. } => read_within(Tx::sqlite_read(readers.begin().await?), f).await,
+            Engine::Postgres { pool, way, patience } => {
+                let read = async { read_within(Tx::postgres(pool.begin_with(BEGIN_READ).await?, *way), f).await };
+                tokio::time::timeout(*patience, read).await.unwrap_or_else(|_| Err(silent(*patience)))
+            }
+        }
     }
 
-    /// Writes: all of the closure or, if it errs, nothing. Answered only once it is durable.
+    /// Writes: all of the closure or, if it errs, nothing. Answered only once it is durable. Without an answer in time (an error)
+    /// it may have happened or not, as after any broken connection.
     pub(crate) async fn write<T, F>(&self, f: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        let (answer, rings) = match &self.engine {
-            Engine::Sqlite { writer, .. } => writer.write(f).await?,
-            Engine::Postgres { pool, way } => write_postgres(pool, *way, f).await?,
+        let within = match &self.engine {
+            Engine::Postgres { patience, .. } => Some(*patience),
+            Engine::Sqlite { .. } => None,
+        };
+        self.write_within(within, f).await
+    }
+
+    /// The same for what goes through a whole database at a person's word, and may take long.
+    pub(crate) async fn write_at_length<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        self.write_within(None, f).await
+    }
+
+    async fn write_within<T, F>(&self, within: Option<Duration>, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        let (answer, rings) = match (&self.engine, within) {
+            (Engine::Sqlite { writer, .. }, _) => writer.write(f).await?,
+            (Engine::Postgres { pool, way, .. }, None) => write_postgres(pool, *way, f).await?,
+            (Engine::Postgres { pool, way, .. }, Some(limit)) => {
+                let written = tokio::time::timeout(limit, write_postgres(pool, *way, f)).await;
+                written.unwrap_or_else(|_| Err(silent(limit)))?
+            }
         };
         if rings {
             self.ring();
@@ -142,13 +174,21 @@ impl Db {
             .extra_float_digits(None);
         // What is not kept needs no place: with a pooler a statement ends with its transaction.
         let options = if way == Way::Pooled { options.statement_cache_capacity(0) } else { options };
-        let pool = PgPoolOptions::new().max_connections(POOL).acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL)
+            .acquire_timeout(Duration::from_secs(30))
+            // The pool's own test would wait for ever where nobody hangs up, on both occasions.
+            .test_before_acquire(false)
+            .before_acquire(|conn, _| Box::pin(lives(conn)))
+            .after_release(|conn, _| Box::pin(lives(conn)))
+            .connect_with(options)
+            .await?;
         if way == Way::Direct && pooler::stands_between(&pool).await? {
             return Err(Error::Url(pooler::UNKNOWN.to_owned()));
         }
         // A pooler in transaction mode has nobody who could hear: the poll's second must do there.
         let ear = (way == Way::Direct).then(|| tokio::spawn(listen(pool.clone(), bell.clone())).abort_handle());
-        Ok(Self { engine: Engine::Postgres { pool, way }, bell, ear })
+        Ok(Self { engine: Engine::Postgres { pool, way, patience: PATIENCE }, bell, ear })
     }
 }
 
@@ -158,6 +198,21 @@ impl Drop for Db {
             ear.abort();
         }
     }
+}
+
+async fn read_within<T>(mut tx: Tx, f: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>>) -> Result<T> {
+    let answer = f(&mut tx).await;
+    tx.rollback().await?;
+    answer
+}
+
+/// Whether a connection still answers; one that does not is closed.
+async fn lives(conn: &mut sqlx::PgConnection) -> std::result::Result<bool, sqlx::Error> {
+    Ok(tokio::time::timeout(SIGN_OF_LIFE, conn.ping()).await.is_ok_and(|pong| pong.is_ok()))
+}
+
+fn silent(limit: Duration) -> Error {
+    Error::Database(format!("it did not answer within {} s", limit.as_secs()))
 }
 
 async fn write_postgres<T, F>(pool: &sqlx::PgPool, way: Way, f: F) -> Result<(T, bool)>

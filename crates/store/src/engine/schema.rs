@@ -19,7 +19,7 @@ impl Db {
     /// process may lose the race for a migration, which is rolled back whole, so it simply looks again.
     pub(crate) async fn migrate(&self) -> Result<()> {
         match &self.engine {
-            Engine::Postgres { pool, way } => migrate_postgres(pool, *way).await,
+            Engine::Postgres { pool, way, .. } => migrate_postgres(pool, *way).await,
             Engine::Sqlite { options, .. } => {
                 let mut tries = 1;
                 loop {

@@ -253,3 +253,45 @@ async fn who_freezes_in_the_middle_of_a_transaction_does_not_keep_its_locks() {
     tokio::time::timeout(Duration::from_secs(60), lock(db, None)).await.expect("the lock is free again").unwrap();
     frozen.abort();
 }
+
+/// A machine that vanished hangs up on nobody: its connections stay open, and nothing comes.
+#[tokio::test]
+async fn a_database_that_falls_silent_is_given_up_and_the_one_in_its_place_is_used() {
+    let Some(database) = testing::postgres().await else { return };
+    let options: PgConnectOptions = database.url().parse().unwrap();
+    let line = line::Forwarder::to(format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap()).unwrap();
+    let url = sqlx::ConnectOptions::to_url_lossy(&options.port(line.port())).to_string();
+    let mut db = Db::open(&url, Way::Direct, Arc::default()).await.unwrap();
+    db.migrate().await.unwrap();
+    if let Engine::Postgres { patience, .. } = &mut db.engine {
+        *patience = Duration::from_secs(2);
+    }
+    let db = Arc::new(db);
+    let (under_way, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let writing = {
+        let (db, under_way, go_on) = (db.clone(), under_way.clone(), go_on.clone());
+        tokio::spawn(async move {
+            db.write(move |tx| {
+                Box::pin(async move {
+                    under_way.notify_one();
+                    go_on.notified().await;
+                    note(tx, "lost").await
+                })
+            })
+            .await
+        })
+    };
+    under_way.notified().await;
+    line.silence();
+    go_on.notify_one();
+    let limit = Duration::from_secs(60);
+    let lost = tokio::time::timeout(limit, writing).await.expect("it is given up").unwrap();
+    assert!(matches!(&lost, Err(Error::Database(why)) if why.contains("did not answer")), "{lost:?}");
+    // As many at once as the pool has connections: none of them is lost to it.
+    let writes = (0..POOL).map(|n| {
+        let db = db.clone();
+        async move { while db.write(move |tx| Box::pin(async move { note(tx, &format!("{n}")).await })).await.is_err() {} }
+    });
+    tokio::time::timeout(limit, join_all(writes)).await.expect("the new server takes everything");
+    assert_eq!(names(&db).await.len(), POOL as usize);
+}
