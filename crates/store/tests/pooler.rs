@@ -50,7 +50,7 @@ async fn busy(n: usize, store: &Store) {
     let page = PageRequest { limit: 200, before: None };
     for k in 0..12 {
         let of = patient(&ward, person(&format!("Paciente {n} {k}"))).await;
-        if (n + k) % 2 == 0 {
+        if (n + k).is_multiple_of(2) {
             store.ready().await.unwrap();
         }
         observation(&ward, reading(of, "72514-3", "7")).await;
