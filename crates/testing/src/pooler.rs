@@ -44,8 +44,9 @@ impl Pooler {
         let settings = format!(
             "[databases]\n* = host={host} port={at} user={user}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
              auth_type = any\npool_mode = transaction\ndefault_pool_size = {connections}\nmax_client_conn = 400\nlogfile = {}\n\
-             query_wait_timeout = 20\nserver_login_retry = 1\n",
-            folder.path().join("pgbouncer.log").display()
+             pidfile = {}\nquery_wait_timeout = 20\nserver_login_retry = 1\n",
+            folder.path().join("pgbouncer.log").display(),
+            folder.path().join("pid").display()
         );
         std::fs::write(folder.path().join("pgbouncer.ini"), settings).expect("a place for its settings");
         let url = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(port).username(user);
@@ -73,6 +74,11 @@ impl Pooler {
     }
 
     fn end(&mut self) {
+        // Where it runs as another user our child is `runuser`, and it is behind that.
+        if let Ok(id) = std::fs::read_to_string(self.folder.path().join("pid")) {
+            let _ = std::process::Command::new("kill").args(["-9", id.trim()]).stderr(Stdio::null()).status();
+            let _ = std::fs::remove_file(self.folder.path().join("pid"));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
