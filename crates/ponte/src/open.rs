@@ -24,7 +24,7 @@ pub async fn database(settings: &Settings) -> Result<Store, Failure> {
 /// # Errors
 /// When it cannot be reached.
 pub async fn connect(settings: &Settings, keys: KeyRing) -> Result<Store, Failure> {
-    Ok(Store::open(settings.database_url.expose_secret(), keys, Arc::new(OsRng)).await?)
+    Ok(Store::open_by(settings.database_way, settings.database_url.expose_secret(), keys, Arc::new(OsRng)).await?)
 }
 
 /// A key ring that seals nothing that anybody keeps.

@@ -29,6 +29,8 @@ pub struct Settings {
     pub listen_is_given: bool,
     /// May hold a password.
     pub database_url: SecretString,
+    /// Whether a pooler in transaction mode stands before PostgreSQL.
+    pub database_way: store::Way,
     /// How tokens are verified.
     pub verify: Option<Verify>,
     /// Whether an issuer or audience is given.
@@ -92,6 +94,11 @@ impl Settings {
             }),
             listen_is_given: layers.is_given("listen"),
             database_url: read.database_url(),
+            database_way: read.checked("database_pooled", |text| match text {
+                "true" => Ok(store::Way::Pooled),
+                "false" => Ok(store::Way::Direct),
+                _ => Err("is neither true nor false".to_owned()),
+            }),
             verify: read.verify(),
             issuer_is_given: layers.is_given("jwt_issuer") || layers.is_given("jwt_audience"),
             encryption_key: read.secret("encryption_key", |text| store::KeyRing::parse(text).map(|_| ())),

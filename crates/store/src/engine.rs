@@ -4,14 +4,16 @@
 //! together (`engine/writer.rs`); on PostgreSQL each has its own transaction and is repeated after a deadlock. The
 //! closure is therefore `Clone`: it may run more than once, and only its last run is committed.
 
+mod pooler;
 mod schema;
 mod tx;
 mod writer;
 
 pub(crate) use tx::{Row, Sql, Tx, Value, args, locking};
 
-use crate::{Error, Result};
+use crate::{Error, Result, Way};
 use futures::future::BoxFuture;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use std::str::FromStr;
@@ -25,29 +27,41 @@ const POOL: u32 = 16;
 /// How often a PostgreSQL transaction is run when others get in its way.
 const RUNS: u32 = 5;
 
+/// How long a transaction may take. A server whose machine has vanished hangs up on nobody: without a limit whoever waits for it
+/// waits for ever.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a connection may take to say that it lives.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(3);
+/// How a PostgreSQL transaction begins. A node that freezes in the middle of one would keep its locks, and with them a lane or a
+/// whole tenant, for as long as it sleeps: the server ends what says nothing for four seconds. Less than the five that the
+/// contract gives on top of a lease; a transaction of ours waits for nothing but the database.
+const BEGIN_WRITE: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 4000";
+/// The same, for one consistent picture.
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL idle_in_transaction_session_timeout = 4000";
+
 /// The database.
 pub(crate) struct Db {
     engine: Engine,
     bell: Arc<Notify>,
-    /// The task that hears other processes' bells (PostgreSQL only); ends with the database.
+    /// The task that hears other processes' bells (PostgreSQL without a pooler only); ends with the database.
     ear: Option<tokio::task::AbortHandle>,
 }
 
 enum Engine {
     Sqlite { readers: sqlx::SqlitePool, writer: Writer, options: Box<SqliteConnectOptions> },
-    Postgres { pool: sqlx::PgPool },
+    Postgres { pool: sqlx::PgPool, way: Way, patience: Duration },
 }
 
 impl Db {
     /// Connects by URL; `bell` is rung after a commit that made something due.
     ///
     /// # Errors
-    /// When the URL is none of ours or the database does not answer.
-    pub(crate) async fn open(url: &str, bell: Arc<Notify>) -> Result<Self> {
+    /// When the URL is none of ours, the database does not answer, or a pooler stands there that nobody spoke of.
+    pub(crate) async fn open(url: &str, way: Way, bell: Arc<Notify>) -> Result<Self> {
         if url.starts_with("sqlite:") {
             Self::open_sqlite(url, bell).await
         } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Self::open_postgres(url, bell).await
+            Self::open_postgres(url, way, bell).await
         } else {
             Err(Error::Url("The database URL must begin with sqlite:// or postgres://.".to_owned()))
         }
@@ -59,24 +73,50 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
-        let mut tx = match &self.engine {
-            Engine::Sqlite { readers, .. } => Tx::sqlite_read(readers.begin().await?),
-            Engine::Postgres { pool } => Tx::postgres(pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?),
-        };
-        let answer = f(&mut tx).await;
-        tx.rollback().await?;
-        answer
+        match &self.engine {
+            Engine::Sqlite { readers, .. } => read_within(Tx::sqlite_read(readers.begin().await?), f).await,
+            Engine::Postgres { pool, way, patience } => {
+                let read = async { read_within(Tx::postgres(pool.begin_with(BEGIN_READ).await?, *way), f).await };
+                tokio::time::timeout(*patience, read).await.unwrap_or_else(|_| Err(silent(*patience)))
+            }
+        }
     }
 
-    /// Writes: all of the closure or, if it errs, nothing. Answered only once it is durable.
+    /// Writes: all of the closure or, if it errs, nothing. Answered only once it is durable. Without an answer in time (an error)
+    /// it may have happened or not, as after any broken connection.
     pub(crate) async fn write<T, F>(&self, f: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        let (answer, rings) = match &self.engine {
-            Engine::Sqlite { writer, .. } => writer.write(f).await?,
-            Engine::Postgres { pool } => write_postgres(pool, f).await?,
+        let within = match &self.engine {
+            Engine::Postgres { patience, .. } => Some(*patience),
+            Engine::Sqlite { .. } => None,
+        };
+        self.write_within(within, f).await
+    }
+
+    /// The same for what goes through a whole database at a person's word, and may take long.
+    pub(crate) async fn write_at_length<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        self.write_within(None, f).await
+    }
+
+    async fn write_within<T, F>(&self, within: Option<Duration>, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        let (answer, rings) = match (&self.engine, within) {
+            (Engine::Sqlite { writer, .. }, _) => writer.write(f).await?,
+            (Engine::Postgres { pool, way, .. }, None) => write_postgres(pool, *way, f).await?,
+            (Engine::Postgres { pool, way, .. }, Some(limit)) => {
+                let written = tokio::time::timeout(limit, write_postgres(pool, *way, f)).await;
+                written.unwrap_or_else(|_| Err(silent(limit)))?
+            }
         };
         if rings {
             self.ring();
@@ -97,7 +137,7 @@ impl Db {
                 readers.close().await;
                 writer.close().await;
             }
-            Engine::Postgres { pool } => pool.close().await,
+            Engine::Postgres { pool, .. } => pool.close().await,
         }
     }
 
@@ -126,13 +166,29 @@ impl Db {
         Ok(Self { engine: Engine::Sqlite { readers, writer, options: Box::new(options) }, bell, ear: None })
     }
 
-    async fn open_postgres(url: &str, bell: Arc<Notify>) -> Result<Self> {
+    async fn open_postgres(url: &str, way: Way, bell: Arc<Notify>) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)
             .map_err(|_| Error::Url("The PostgreSQL URL must look like postgres://user:password@host:5432/database.".to_owned()))?
-            .application_name("ponte");
-        let pool = PgPoolOptions::new().max_connections(POOL).acquire_timeout(Duration::from_secs(30)).connect_with(options).await?;
-        let ear = tokio::spawn(listen(pool.clone(), bell.clone())).abort_handle();
-        Ok(Self { engine: Engine::Postgres { pool }, bell, ear: Some(ear) })
+            .application_name("ponte")
+            // Values travel in binary form, which knows no such digits, and PgBouncer refuses who asks for them.
+            .extra_float_digits(None);
+        // What is not kept needs no place: with a pooler a statement ends with its transaction.
+        let options = if way == Way::Pooled { options.statement_cache_capacity(0) } else { options };
+        let pool = PgPoolOptions::new()
+            .max_connections(POOL)
+            .acquire_timeout(Duration::from_secs(30))
+            // The pool's own test would wait for ever where nobody hangs up, on both occasions.
+            .test_before_acquire(false)
+            .before_acquire(|conn, _| Box::pin(lives(conn)))
+            .after_release(|conn, _| Box::pin(lives(conn)))
+            .connect_with(options)
+            .await?;
+        if way == Way::Direct && pooler::stands_between(&pool).await? {
+            return Err(Error::Url(pooler::UNKNOWN.to_owned()));
+        }
+        // A pooler in transaction mode has nobody who could hear: the poll's second must do there.
+        let ear = (way == Way::Direct).then(|| tokio::spawn(listen(pool.clone(), bell.clone())).abort_handle());
+        Ok(Self { engine: Engine::Postgres { pool, way, patience: PATIENCE }, bell, ear })
     }
 }
 
@@ -144,13 +200,28 @@ impl Drop for Db {
     }
 }
 
-async fn write_postgres<T, F>(pool: &sqlx::PgPool, f: F) -> Result<(T, bool)>
+async fn read_within<T>(mut tx: Tx, f: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>>) -> Result<T> {
+    let answer = f(&mut tx).await;
+    tx.rollback().await?;
+    answer
+}
+
+/// Whether a connection still answers; one that does not is closed.
+async fn lives(conn: &mut sqlx::PgConnection) -> std::result::Result<bool, sqlx::Error> {
+    Ok(tokio::time::timeout(SIGN_OF_LIFE, conn.ping()).await.is_ok_and(|pong| pong.is_ok()))
+}
+
+fn silent(limit: Duration) -> Error {
+    Error::Database(format!("it did not answer within {} s", limit.as_secs()))
+}
+
+async fn write_postgres<T, F>(pool: &sqlx::PgPool, way: Way, f: F) -> Result<(T, bool)>
 where
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone,
 {
     let mut run = 1;
     loop {
-        let mut tx = Tx::postgres(pool.begin().await?);
+        let mut tx = Tx::postgres(pool.begin_with(BEGIN_WRITE).await?, way);
         let failed = match f.clone()(&mut tx).await {
             Ok(answer) => match tx.commit().await {
                 Ok(rings) => return Ok((answer, rings)),

@@ -29,7 +29,10 @@ impl From<sqlx::Error> for Error {
         Self::Database(match &error {
             sqlx::Error::Database(said) => {
                 let code = said.code().unwrap_or_default();
+                // No such statement, or another one of that name: only somebody else's session explains it.
+                let stranger = matches!(code.as_ref(), "26000" | "42P05");
                 match said.constraint() {
+                    _ if stranger => format!("code {code}: is there a pooler in transaction mode? Then set PONTE_DATABASE_POOLED=true"),
                     Some(constraint) => format!("code {code}, constraint {constraint}"),
                     None if said.kind() == sqlx::error::ErrorKind::Other => format!("code {code}, {}", first_words(said.message())),
                     None => format!("code {code}"),

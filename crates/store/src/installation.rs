@@ -71,7 +71,7 @@ impl Store {
         let home = self.place(now).await?.renew(known.as_ref().map(|(home, _)| home.as_str()))?;
         if what == Adopt::Restored {
             let rng = self.inner.rng.clone();
-            self.inner.db.write(move |tx| Box::pin(async move { restored::unsettle(tx, &*rng, now, settle_ms).await })).await?;
+            self.inner.db.write_at_length(move |tx| Box::pin(async move { restored::unsettle(tx, &*rng, now, settle_ms).await })).await?;
         }
         self.remember(now, &home, if what == Adopt::Copy { "copy" } else { "running" }).await
     }

@@ -40,6 +40,17 @@ pub use status::Status;
 use model::{Rng, TenantId};
 use std::sync::Arc;
 
+/// How PostgreSQL is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// Each connection is one to the server, or to a pooler that keeps it for us (session mode).
+    #[default]
+    Direct,
+    /// Through a pooler that gives its connection to somebody else after each transaction (PgBouncer in transaction mode): no
+    /// statement is kept prepared, nothing is listened for, no lock outlives its transaction.
+    Pooled,
+}
+
 /// The database of an installation. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
@@ -62,8 +73,16 @@ impl Store {
     /// # Errors
     /// When the database cannot be reached or the URL is neither.
     pub async fn open(url: &str, keys: KeyRing, rng: Arc<dyn Rng>) -> Result<Self> {
+        Self::open_by(Way::Direct, url, keys, rng).await
+    }
+
+    /// The same, by this way. Of SQLite there is one only.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; and when a pooler in transaction mode is found where nobody spoke of one.
+    pub async fn open_by(way: Way, url: &str, keys: KeyRing, rng: Arc<dyn Rng>) -> Result<Self> {
         let bell = Arc::new(tokio::sync::Notify::new());
-        let db = engine::Db::open(url, bell.clone()).await?;
+        let db = engine::Db::open(url, way, bell.clone()).await?;
         Ok(Self { inner: Arc::new(Inner { db, keys: seal::Keys::new(keys), rng, bell, connections: Arc::default() }) })
     }
 

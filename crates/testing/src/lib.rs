@@ -1,5 +1,5 @@
 //! What tests stand on: fresh databases (a SQLite file, and a database on a PostgreSQL that is found or started), time and
-//! chance of their own, the mark of our version on what the sandbox holds, and how much memory a test took.
+//! chance of their own, a PgBouncer before a PostgreSQL, the mark of our version on what the sandbox holds, and how much memory a test took.
 //!
 //! PostgreSQL is the one at `PONTE_TEST_PG_URL` (a role that may create databases), or one that the first test starts from
 //! the `initdb` and `pg_ctl` of this machine and that all test binaries share until none is left. Where there is neither,
@@ -9,11 +9,15 @@ mod binaries;
 mod chance;
 mod mark;
 mod memory;
+mod pooler;
 mod server;
 
+pub use binaries::Binaries;
 pub use chance::{Dice, Hand};
 pub use mark::mark;
 pub use memory::Peak;
+pub use pooler::Pooler;
+pub use server::free_port;
 
 use sqlx::{ConnectOptions, Executor, PgConnection};
 use std::path::{Path, PathBuf};

@@ -112,7 +112,11 @@ done"#;
     command.spawn().map(drop)
 }
 
-fn free_port() -> std::io::Result<u16> {
+/// A port that nobody has now.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 

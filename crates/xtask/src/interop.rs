@@ -7,7 +7,6 @@
 mod child;
 mod hospital;
 mod platform;
-mod proxy;
 mod race;
 mod scenario;
 mod servers;
@@ -16,8 +15,9 @@ mod verdict;
 mod web;
 
 use hospital::Hospital;
+use line::Proxy;
+pub use platform::build;
 use platform::{Platform, REQUEST_TIMEOUT};
-use proxy::Proxy;
 use scenario::Scenario;
 use servers::Absent;
 use std::path::{Path, PathBuf};

@@ -4,6 +4,7 @@ mod fuzz;
 mod interop;
 mod model;
 mod postgres;
+mod processes;
 mod sabotage;
 mod sim;
 mod spdx;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         Some("fuzz") => fuzz::run(&root, &rest),
         Some("interop") => interop::run(&root, &rest),
         Some("sim") => sim::run(&root, &rest),
+        Some("processes") => processes::run(&root, &rest),
         Some("model") => model::run(&root, &rest),
         _ => {
             eprintln!(
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
                  cargo xtask sabotage [--list | NAME...] takes one rule at a time out of a copy of the source and wants a test to see it\n\
                  cargo xtask sim --seeds N --hours H     so many simulated worlds; one failing seed again: --seed S\n\
                  cargo xtask model                       the protocol, every order of events within bounds, over the product's transition function\n\
+                 cargo xtask processes [--minutes N] [--seed S] [NAME...] real nodes, databases and lines that fail: nodes, lanes, failover, pgbouncer\n\
                  cargo xtask fuzz [--seconds N] [NAME...] each reader of foreign bytes, N seconds (10) of made-up input; needs a nightly toolchain\n\
                  cargo xtask interop [--seed S] NAME...  the built ponte against a FHIR server that others wrote: hapi, medplum-router, …"
             );

@@ -29,6 +29,9 @@ pub struct DatabaseFlags {
     /// File (or -, stdin) that holds the URL of the database, password included
     #[arg(long, value_name = "FILE")]
     database_url_file: Option<String>,
+    /// A pooler in transaction mode (PgBouncer) stands before PostgreSQL [env: PONTE_DATABASE_POOLED] [default: false]
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
+    database_pooled: Option<String>,
     /// File (or -, stdin) that holds the encryption key [env: PONTE_ENCRYPTION_KEY]
     #[arg(long, value_name = "FILE")]
     encryption_key_file: Option<String>,
@@ -128,6 +131,7 @@ impl DatabaseFlags {
         let mut given = self.config.given();
         given.put("database_url", self.database_url.as_ref());
         given.put("database_url_file", self.database_url_file.as_ref());
+        given.put("database_pooled", self.database_pooled.as_ref());
         given.put("encryption_key_file", self.encryption_key_file.as_ref());
         Ok(given)
     }

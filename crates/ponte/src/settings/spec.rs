@@ -42,6 +42,11 @@ pub const SPECS: &[Spec] = &[
         secret: true,
         what: "`sqlite://path` or `postgres://…`; several nodes may share one PostgreSQL. As a flag (`--database-url`) only without a password.",
     },
+    plain(
+        "database_pooled",
+        "false",
+        "`true` where a pooler in transaction mode (PgBouncer) stands before PostgreSQL: no statement stays prepared, other nodes are heard of by polling.",
+    ),
     Spec { key: "jwt_secret", default: None, secret: true, what: "HS256 secret that tokens are signed with, 32 bytes at least." },
     Spec {
         key: "jwks_url",

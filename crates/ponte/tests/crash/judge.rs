@@ -1,31 +1,10 @@
 //! What the EHR really holds, by its own ledger, against what the API took.
 
 use crate::others::{Hand, Hospital};
-use crate::stage::Platform;
-use sandbox::{Author, Ledger, Sandbox};
-use serde_json::Value;
+use processes::judge::{SYSTEM, Taken, judge_one, judge_order};
+use processes::stage::Platform;
+use sandbox::{Author, Sandbox};
 use std::collections::BTreeSet;
-use testing::mark;
-
-/// The identifier system of our observations.
-pub const SYSTEM: &str = "urn:ponte:observation";
-
-/// One accepted version of one observation, in the order of acceptance.
-#[derive(Clone)]
-pub struct Taken {
-    pub tenant: usize,
-    pub patient: String,
-    pub id: String,
-    pub version: i64,
-}
-
-impl Taken {
-    /// As the API gave it.
-    pub fn of(tenant: usize, answer: &Value) -> Self {
-        let text = |name: &str| answer[name].as_str().unwrap_or_else(|| panic!("no {name} in {answer}")).to_owned();
-        Self { tenant, patient: text("patientId"), id: text("id"), version: answer["version"].as_i64().unwrap() }
-    }
-}
 
 /// Once, newest wins, order per patient, nothing silent. `replayed`: whom a person sent again, out of the order.
 pub async fn judge(tenants: &[Platform], sandbox: &Sandbox, taken: &[Taken], replayed: &BTreeSet<String>) {
@@ -46,44 +25,6 @@ pub async fn judge(tenants: &[Platform], sandbox: &Sandbox, taken: &[Taken], rep
         ledger.doubled().into_iter().filter(|(identifier, _)| identifier.system.as_deref() == Some("urn:ponte:patient")).collect();
     assert!(patients.is_empty(), "a Patient was created twice: {patients:?}");
     assert!(wrong.is_empty(), "{} of {}: {:#?}", wrong.len(), ids.len(), &wrong[..wrong.len().min(10)]);
-}
-
-fn judge_one(ledger: &Ledger, id: &str, here: &Value) -> Vec<String> {
-    let held = ledger.by_identifier(SYSTEM, id);
-    let marks: Vec<i64> = ledger.effects_by_identifier(SYSTEM, id).into_iter().filter_map(mark).collect();
-    if here["status"] == "entered-in-error" && held.is_empty() && marks.is_empty() {
-        // Withdrawn before a byte of it was sent.
-        return Vec::new();
-    }
-    let mut wrong = Vec::new();
-    if held.len() != 1 {
-        wrong.push(format!("{id} is held {} times: {here}", held.len()));
-    }
-    if !marks.is_sorted() {
-        wrong.push(format!("{id}: an older version over a newer one: {marks:?}"));
-    }
-    if marks.last().copied() != here["version"].as_i64() {
-        wrong.push(format!("{id}: the EHR has versions {marks:?}: {here}"));
-    }
-    if here["syncedToEHR"] != true {
-        wrong.push(format!("{id} is not said to be synced: {here}"));
-    }
-    wrong
-}
-
-/// What was accepted earlier of a patient reached the EHR earlier.
-fn judge_order<'a>(ledger: &Ledger, taken: &'a [Taken], replayed: &BTreeSet<String>) -> Vec<(&'a Taken, &'a str, String)> {
-    let mut last: std::collections::BTreeMap<_, (u64, &'a str)> = std::collections::BTreeMap::new();
-    let mut wrong = Vec::new();
-    for one in taken.iter().filter(|one| !replayed.contains(&one.id)) {
-        let effects = ledger.effects_by_identifier(SYSTEM, &one.id);
-        let Some(first) = effects.into_iter().find(|effect| mark(effect) == Some(one.version)) else { continue };
-        let before = last.insert((one.tenant, &one.patient), (first.seq, &one.id));
-        if let Some((seq, id)) = before.filter(|(seq, _)| *seq > first.seq) {
-            wrong.push((one, id, format!("{} version {} ({}) overtook {id} ({seq})", one.id, one.version, first.seq)));
-        }
-    }
-    wrong
 }
 
 /// What the hospital's people wrote or deleted stays so; everything else is there once, or behind what a person has to see.

@@ -5,25 +5,21 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to end")]
 
 mod judge;
-mod load;
 mod others;
-#[path = "../running/mod.rs"]
-mod running;
-mod stage;
 mod weather;
 
-use judge::{SYSTEM, judge, judge_with_hospital, judge_without_identifier};
-use load::Load;
+use judge::{judge, judge_with_hospital, judge_without_identifier};
 use others::{Hand, Hospital, OF_A_STRANGER, Stranger};
+use processes::load::Load;
+use processes::rest::settle;
+use processes::stage::{Platform, Stage};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use running::{keyed, said};
 use sandbox::{Auth, Fault, FaultPlan, OAuth2, Options, Profile, Quirks, Sandbox};
 use serde_json::json;
-use stage::{Platform, Stage};
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use weather::{BARE, WITHOUT_IDENTIFIER, Weather};
 
@@ -33,6 +29,8 @@ const EACH_FAULT: u64 = 20;
 const TO_SHOW: Duration = Duration::from_secs(200);
 /// Nothing may stay open for longer than this after the last write and the last fault.
 const TO_SETTLE: Duration = Duration::from_secs(120);
+/// Patients of each tenant.
+const PATIENTS: u64 = 6;
 
 struct Play {
     name: &'static str,
@@ -110,10 +108,7 @@ async fn ehr(play: &Play, seed: u64) -> (Sandbox, String) {
 }
 
 async fn tenant(stage: &Arc<Stage>, n: usize, ehr: &str) -> Platform {
-    let name = format!("ward-{n}");
-    let signed = said(&mut keyed(&stage.folder, &["token", "--tenant", &name, "--role", "ADMIN", "--sub", "crash", "--ttl", "2h"]));
-    assert_eq!(signed.code, 0, "{}", signed.err);
-    let tenant = Platform { stage: stage.clone(), token: signed.out.trim().to_owned() };
+    let tenant = stage.admin(&format!("ward-{n}"));
     let config = json!({"enabled": true, "baseUrl": format!("{ehr}/fhir"), "authType": "oauth2",
         "authConfig": {"clientId": "ponte", "clientSecret": "s+e/c%r:et", "tokenUrl": format!("{ehr}/oauth/token"), "scope": "system/*.cruds"},
         "syncFrequency": "realtime", "maxRetries": 20, "initialDelay": 20, "maxDelay": 400,
@@ -132,13 +127,8 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
     let begun = Instant::now();
     let (sandbox, url) = ehr(&play, seed).await;
     let folder = tempfile::tempdir().unwrap();
-    let stage = Arc::new(Stage {
-        folder: folder.path().to_owned(),
-        database: database.url().to_owned(),
-        nodes: (0..play.nodes).map(|_| Mutex::new(None)).collect(),
-        client: reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap(),
-        kills: AtomicUsize::new(0),
-    });
+    let ponte = Path::new(env!("CARGO_BIN_EXE_ponte"));
+    let stage = Arc::new(Stage::new(ponte, folder.path(), database.url(), play.nodes, Duration::from_secs(60)));
     for at in 0..play.nodes {
         let stage = stage.clone();
         tokio::task::spawn_blocking(move || stage.start(at)).await.unwrap();
@@ -147,7 +137,7 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
     for n in 0..play.tenants {
         tenants.push(tenant(&stage, n, &url).await);
     }
-    let mut load = Load::begin(tenants, seed).await;
+    let mut load = Load::begin(tenants, PATIENTS, seed).await;
     let (mut stranger, mut hospital) = (Stranger::at(&url), Hospital::default());
     let over = Arc::new(AtomicBool::new(false));
     let killer = killer(&stage, play.kills, over.clone(), seed);
@@ -171,13 +161,13 @@ async fn play(play: Play, database: testing::Database, seed: u64) {
         "{}: shown after {:?}, killed {} times, too rare {too_rare:?}: {:?}",
         play.name,
         begun.elapsed(),
-        stage.kills.load(Ordering::SeqCst),
+        stage.kills(),
         sandbox.ledger().faults
     );
     println!("{}: {} observations in all", play.name, load.taken_now());
     let by_identifier = !play.weather.wanted.iter().any(|fault| WITHOUT_IDENTIFIER.contains(fault));
     let conflicts = play.hands.iter().any(|hand| *hand != Hand::Resaved);
-    let replayed = settle(&load.tenants, &sandbox, by_identifier && !conflicts).await;
+    let replayed = settle(&load.tenants, &sandbox, by_identifier && !conflicts, TO_SETTLE).await.unwrap_or_else(|open| panic!("{open}"));
     if !by_identifier {
         judge_without_identifier(&load.tenants, &sandbox, &load.taken).await;
     } else if conflicts {
@@ -204,7 +194,7 @@ async fn meet_others(
     }
     if lacks(&[Fault::Precondition409, Fault::IfMatchIgnored, Fault::DeleteAs404]) {
         for hand in play.hands {
-            load.correct_after(*hand, hospital, sandbox).await;
+            hospital.touch_and_be_corrected(*hand, load, sandbox).await;
         }
     }
 }
@@ -214,88 +204,14 @@ fn killer(stage: &Arc<Stage>, kills: usize, over: Arc<AtomicBool>, seed: u64) ->
     let (stage, mut dice) = (stage.clone(), StdRng::seed_from_u64(seed ^ 0x5eed));
     tokio::task::spawn_blocking(move || {
         // The moment of a kill is chance, not an event to be waited for.
-        while stage.kills.load(Ordering::SeqCst) < kills || !over.load(Ordering::SeqCst) {
+        while stage.kills() < kills || !over.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(dice.random_range(300..5000)));
-            let at = dice.random_range(0..stage.nodes.len());
+            let at = dice.random_range(0..stage.size());
             stage.kill(at);
             std::thread::sleep(Duration::from_millis(dice.random_range(0..200)));
             stage.start(at);
         }
     })
-}
-
-/// Lets everything come to rest: used-up rounds begin anew, dead letters are replayed as a person would (who was replayed
-/// may have been overtaken). Without the identifier some stay with a person.
-async fn settle(tenants: &[Platform], sandbox: &Sandbox, whole: bool) -> BTreeSet<String> {
-    let mut replayed = BTreeSet::new();
-    let started = Instant::now();
-    loop {
-        let mut open = Vec::new();
-        for (n, tenant) in tenants.iter().enumerate() {
-            let status = tenant.get("/fhir/status").await;
-            let count = |word: &str| status["counts"][word].as_i64().unwrap_or_else(|| panic!("no {word}: {status}"));
-            let closed = if whole {
-                ["pending", "in_flight", "retry_scheduled", "held", "uncertain", "dead"].iter().all(|word| count(word) == 0)
-            } else {
-                // What stands behind one that waits for a person waits with it.
-                let waiting = tenant.get("/fhir/deliveries?state=pending&limit=200").await;
-                let behind = waiting["items"].as_array().unwrap().iter().all(|delivery| delivery["reason"] == "earlier_first");
-                behind && ["in_flight", "retry_scheduled", "uncertain"].iter().all(|word| count(word) == 0)
-            };
-            if !closed {
-                open.push((n, status));
-            }
-        }
-        if open.is_empty() {
-            return replayed;
-        }
-        if started.elapsed() > TO_SETTLE {
-            let (n, status) = &open[0];
-            let first = first_open(&tenants[*n]).await;
-            let there = sandbox
-                .ledger()
-                .effects_by_identifier(SYSTEM, first["observationId"].as_str().unwrap_or_default())
-                .into_iter()
-                .cloned()
-                .collect::<Vec<_>>();
-            let patient = tenants[*n].get(&format!("/patients/{}", first["patientId"].as_str().unwrap_or_default())).await;
-            panic!("{} tenants have something open: {status} {first}\nIts patient: {patient}\nThe EHR has of it: {there:#?}", open.len());
-        }
-        for (n, _) in open {
-            let tenant = &tenants[n];
-            if whole {
-                replayed.extend(replay(tenant).await);
-            }
-            tenant.sync_all().await;
-        }
-        // The engine's own pace; there is no event for "at rest".
-        tokio::time::sleep(Duration::from_millis(300)).await;
-    }
-}
-
-/// What waits for a person is sent again, as a person would once the EHR is well.
-async fn replay(tenant: &Platform) -> Vec<String> {
-    let mut replayed = Vec::new();
-    for state in ["dead", "held"] {
-        let list = tenant.get(&format!("/fhir/deliveries?state={state}&limit=200")).await;
-        for delivery in list["items"].as_array().unwrap().iter().filter(|delivery| delivery["whoseMove"] == "you") {
-            replayed.push(delivery["observationId"].as_str().unwrap_or_default().to_owned());
-            let path = format!("/fhir/dead-letters/{}/replay", delivery["id"].as_str().unwrap());
-            tenant.call(reqwest::Method::POST, &path, Some(&json!({})), None).await;
-        }
-    }
-    replayed
-}
-
-/// The open delivery that stands in front, with all its attempts.
-async fn first_open(tenant: &Platform) -> serde_json::Value {
-    for state in ["uncertain", "in_flight", "retry_scheduled", "pending", "held", "dead"] {
-        let list = tenant.get(&format!("/fhir/deliveries?state={state}&limit=1")).await;
-        if let Some(id) = list["items"][0]["id"].as_str() {
-            return tenant.get(&format!("/fhir/deliveries/{id}")).await;
-        }
-    }
-    serde_json::Value::Null
 }
 
 /// 2,000 observations, one node on SQLite, every fault twenty times.

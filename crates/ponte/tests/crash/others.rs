@@ -3,7 +3,8 @@
 //! Some faults come to light only through them: a create raced or answered with 303, a cached search, a deleted row that
 //! reads as 404, a version that is no longer the one we know.
 
-use crate::judge::SYSTEM;
+use processes::judge::SYSTEM;
+use processes::load::Load;
 use reqwest::{Client, Method, RequestBuilder};
 use sandbox::{Fault, Sandbox};
 use serde_json::{Value, json};
@@ -102,6 +103,16 @@ pub struct Hospital {
 }
 
 impl Hospital {
+    /// The hospital's people lay hands on what rests at the EHR; then the platform corrects it.
+    pub async fn touch_and_be_corrected(&mut self, hand: Hand, load: &mut Load, sandbox: &Sandbox) {
+        let one = load.one();
+        let here = load.tenants[one.tenant].get(&format!("/observations/{}", one.id)).await;
+        let rests = here["syncedToEHR"] == true && here["delivery"]["state"] == "delivered" && here["status"] == "final";
+        if rests && !self.touched.contains_key(&one.id) && self.touch(sandbox, &one.id, hand) {
+            load.change_one(Method::PATCH, &one).await;
+        }
+    }
+
     /// Lays hands on the row of an observation that rests at the EHR; false if it is not there.
     pub fn touch(&mut self, sandbox: &Sandbox, observation: &str, hand: Hand) -> bool {
         let ledger = sandbox.ledger();

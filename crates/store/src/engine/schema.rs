@@ -1,19 +1,25 @@
 //! The schema: brought up to date by whoever comes first, and compared with what this binary knows.
 
 use super::{Db, Engine, args};
-use crate::{Error, Result};
+use crate::{Error, Result, Way};
 use sqlx::migrate::{MigrateError, Migrator};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 static SQLITE: Migrator = sqlx::migrate!("./migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("./migrations/postgres");
+static POSTGRES: LazyLock<Migrator> = LazyLock::new(|| {
+    let mut migrator = sqlx::migrate!("./migrations/postgres");
+    // Its own lock belongs to a session, and behind a pooler nobody knows whose that is: `migrate_postgres` takes one of the transaction's.
+    migrator.set_locking(false);
+    migrator
+});
 
 impl Db {
-    /// Applies what is missing. PostgreSQL's migrator holds an advisory lock; on SQLite a second process may lose the race
-    /// for a migration, which is rolled back whole, so it simply looks again.
+    /// Applies what is missing. On PostgreSQL all of it is one transaction that holds an advisory lock; on SQLite a second
+    /// process may lose the race for a migration, which is rolled back whole, so it simply looks again.
     pub(crate) async fn migrate(&self) -> Result<()> {
         match &self.engine {
-            Engine::Postgres { pool } => POSTGRES.run(pool).await.map_err(said),
+            Engine::Postgres { pool, way, .. } => migrate_postgres(pool, *way).await,
             Engine::Sqlite { options, .. } => {
                 let mut tries = 1;
                 loop {
@@ -32,7 +38,7 @@ impl Db {
     /// Whether the schema is the one that this binary was built with.
     pub(crate) async fn check_schema(&self) -> Result<()> {
         let migrator = match &self.engine {
-            Engine::Postgres { .. } => &POSTGRES,
+            Engine::Postgres { .. } => &*POSTGRES,
             Engine::Sqlite { .. } => &SQLITE,
         };
         self.read(|tx| Box::pin(async move { tx.row("SELECT 1 AS one", args![]).await })).await?;
@@ -64,6 +70,24 @@ impl Db {
         }
         Ok(())
     }
+}
+
+async fn migrate_postgres(pool: &sqlx::PgPool, way: Way) -> Result<()> {
+    let mut tx = pool.begin().await?;
+    forget_statements(&mut tx, way).await?;
+    sqlx::raw_sql("SELECT pg_advisory_xact_lock(hashtext('ponte'), hashtext('migrations'))").execute(&mut *tx).await?;
+    // `run` would do the same, but its future may not move between threads (sqlx says so itself, beside `run_direct`).
+    POSTGRES.run_direct(None, &mut *tx, false).await.map_err(said)?;
+    forget_statements(&mut tx, way).await?;
+    Ok(tx.commit().await?)
+}
+
+/// The migrator prepares statements by name; behind a pooler the next client of this connection would meet them.
+async fn forget_statements(tx: &mut sqlx::PgConnection, way: Way) -> Result<()> {
+    if way == Way::Pooled {
+        sqlx::raw_sql("DEALLOCATE ALL").execute(tx).await?;
+    }
+    Ok(())
 }
 
 fn said(error: MigrateError) -> Error {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 async fn databases() -> Vec<(testing::Database, Arc<Db>)> {
     let mut all = Vec::new();
     for database in testing::databases().await {
-        let db = Db::open(database.url(), Arc::default()).await.unwrap();
+        let db = Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap();
         db.migrate().await.unwrap();
         all.push((database, Arc::new(db)));
     }
@@ -49,7 +49,7 @@ async fn of_a_hundred_writes_at_once_the_failing_ones_fail_alone_and_the_others_
         }
         let wanted: Vec<String> = (0..100).filter(|n| n % 10 != 3).map(|n| format!("{n:03}")).collect();
         // Read by another process's connection.
-        assert_eq!(names(&Db::open(database.url(), Arc::default()).await.unwrap()).await, wanted);
+        assert_eq!(names(&Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap()).await, wanted);
     }
 }
 
@@ -78,7 +78,7 @@ fn names_are_never_empty(name: &str) -> bool {
 #[tokio::test]
 async fn a_write_that_panics_ends_itself_and_not_the_writer() {
     let database = testing::sqlite();
-    let db = Db::open(database.url(), Arc::default()).await.unwrap();
+    let db = Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap();
     db.migrate().await.unwrap();
     let broke = db
         .write(|tx| {
@@ -116,8 +116,8 @@ async fn a_failed_write_rings_no_bell_and_a_committed_one_does() {
 #[tokio::test]
 async fn another_nodes_bell_is_heard_over_postgresql() {
     let Some(database) = testing::postgres().await else { return };
-    let here = Db::open(database.url(), Arc::default()).await.unwrap();
-    let there = Db::open(database.url(), Arc::default()).await.unwrap();
+    let here = Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap();
+    let there = Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap();
     let heard = AtomicBool::new(false);
     // The listener subscribes in its own time: ring until it hears.
     let rings = async {
@@ -136,7 +136,7 @@ async fn another_nodes_bell_is_heard_over_postgresql() {
 #[tokio::test]
 async fn two_transactions_that_lock_each_other_both_come_through() {
     let Some(database) = testing::postgres().await else { return };
-    let db = Db::open(database.url(), Arc::default()).await.unwrap();
+    let db = Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap();
     db.migrate().await.unwrap();
     db.write(|tx| Box::pin(async move { Ok((note(tx, "a").await?, note(tx, "b").await?)) })).await.unwrap();
     let (meet, runs) = (Arc::new(tokio::sync::Barrier::new(2)), Arc::new(AtomicU32::new(0)));
@@ -178,7 +178,7 @@ async fn readers_write_nothing() {
 #[tokio::test]
 async fn nodes_that_migrate_at_once_do_not_stand_in_each_others_way() {
     for database in testing::databases().await {
-        let nodes = join_all((0..4).map(|_| Db::open(database.url(), Arc::default()))).await;
+        let nodes = join_all((0..4).map(|_| Db::open(database.url(), Way::Direct, Arc::default()))).await;
         let nodes: Vec<Db> = nodes.into_iter().map(Result::unwrap).collect();
         let unready = nodes[0].check_schema().await.unwrap_err();
         assert!(unready.to_string().contains("ponte migrate"), "{unready}");
@@ -211,7 +211,7 @@ async fn a_database_of_a_newer_binary_is_not_touched() {
 #[tokio::test]
 async fn urls_that_are_none_of_ours_are_refused_in_words() {
     for url in ["mysql://x", "sqlite::memory:", "sqlite://x?mode=memory", "", "postgres://["] {
-        assert!(matches!(Db::open(url, Arc::default()).await, Err(Error::Url(_))), "{url}");
+        assert!(matches!(Db::open(url, Way::Direct, Arc::default()).await, Err(Error::Url(_))), "{url}");
     }
 }
 
@@ -223,4 +223,75 @@ async fn an_error_of_the_database_never_repeats_a_value() {
         let said = twice("52998224725").await.unwrap_err().to_string();
         assert!(!said.contains("52998224725"), "{said}");
     }
+}
+
+/// A frozen process says nothing more: it neither ends its transaction nor its connection.
+#[tokio::test]
+async fn who_freezes_in_the_middle_of_a_transaction_does_not_keep_its_locks() {
+    let Some(database) = testing::postgres().await else { return };
+    let db = Arc::new(Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap());
+    db.migrate().await.unwrap();
+    db.write(|tx| Box::pin(async move { note(tx, "lane").await })).await.unwrap();
+    let lock = |db: Arc<Db>, then: Option<tokio::sync::oneshot::Sender<()>>| async move {
+        let then = Arc::new(std::sync::Mutex::new(then));
+        db.write(move |tx| {
+            Box::pin(async move {
+                tx.rows(locking!("SELECT name FROM schedules WHERE name = 'lane'"), args![]).await?;
+                let frozen = then.lock().unwrap().take();
+                if let Some(frozen) = frozen {
+                    frozen.send(()).unwrap();
+                    futures::future::pending::<()>().await;
+                }
+                Ok(())
+            })
+        })
+        .await
+    };
+    let (send, is_frozen) = tokio::sync::oneshot::channel();
+    let frozen = tokio::spawn(lock(db.clone(), Some(send)));
+    is_frozen.await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), lock(db, None)).await.expect("the lock is free again").unwrap();
+    frozen.abort();
+}
+
+/// A machine that vanished hangs up on nobody: its connections stay open, and nothing comes.
+#[tokio::test]
+async fn a_database_that_falls_silent_is_given_up_and_the_one_in_its_place_is_used() {
+    let Some(database) = testing::postgres().await else { return };
+    let options: PgConnectOptions = database.url().parse().unwrap();
+    let line = line::Forwarder::to(format!("{}:{}", options.get_host(), options.get_port()).parse().unwrap()).unwrap();
+    let url = sqlx::ConnectOptions::to_url_lossy(&options.port(line.port())).to_string();
+    let mut db = Db::open(&url, Way::Direct, Arc::default()).await.unwrap();
+    db.migrate().await.unwrap();
+    if let Engine::Postgres { patience, .. } = &mut db.engine {
+        *patience = Duration::from_secs(2);
+    }
+    let db = Arc::new(db);
+    let (under_way, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let writing = {
+        let (db, under_way, go_on) = (db.clone(), under_way.clone(), go_on.clone());
+        tokio::spawn(async move {
+            db.write(move |tx| {
+                Box::pin(async move {
+                    under_way.notify_one();
+                    go_on.notified().await;
+                    note(tx, "lost").await
+                })
+            })
+            .await
+        })
+    };
+    under_way.notified().await;
+    line.silence();
+    go_on.notify_one();
+    let limit = Duration::from_secs(60);
+    let lost = tokio::time::timeout(limit, writing).await.expect("it is given up").unwrap();
+    assert!(matches!(&lost, Err(Error::Database(why)) if why.contains("did not answer")), "{lost:?}");
+    // As many at once as the pool has connections: none of them is lost to it.
+    let writes = (0..POOL).map(|n| {
+        let db = db.clone();
+        async move { while db.write(move |tx| Box::pin(async move { note(tx, &format!("{n}")).await })).await.is_err() {} }
+    });
+    tokio::time::timeout(limit, join_all(writes)).await.expect("the new server takes everything");
+    assert_eq!(names(&db).await.len(), POOL as usize);
 }

@@ -1,6 +1,6 @@
 //! One transaction on either engine, its statements, their values and rows.
 
-use crate::{Error, Result};
+use crate::{Error, Result, Way};
 use model::{AttemptId, DeliveryId, EhrId, ObservationId, PatientId, RunId, TenantId, Timestamp};
 use sqlx::{Connection as _, Postgres, Row as _, Sqlite, SqliteConnection, Transaction};
 
@@ -85,6 +85,8 @@ value_from! {
 /// One transaction.
 pub(crate) struct Tx {
     conn: Conn,
+    /// Whether a prepared statement may be kept beyond this transaction.
+    keeps: bool,
     disturbed: bool,
     rings: bool,
 }
@@ -103,7 +105,7 @@ macro_rules! run {
         match &mut $self.conn {
             Conn::SqliteWriter(conn) => bound!(sql.sqlite, $args).$method(&mut *conn).await.map(Into::into),
             Conn::SqliteReader(tx) => bound!(sql.sqlite, $args).$method(&mut **tx).await.map(Into::into),
-            Conn::Postgres(tx) => bound!(sql.postgres, $args).$method(&mut **tx).await.map(Into::into),
+            Conn::Postgres(tx) => bound!(sql.postgres, $args).persistent($self.keeps).$method(&mut **tx).await.map(Into::into),
         }
     }};
 }
@@ -125,7 +127,7 @@ macro_rules! bound {
 
 impl Tx {
     pub(super) fn sqlite_writer(conn: SqliteConnection) -> Self {
-        Self { conn: Conn::SqliteWriter(conn), disturbed: false, rings: false }
+        Self { conn: Conn::SqliteWriter(conn), keeps: true, disturbed: false, rings: false }
     }
 
     /// Ends the writer's connection in order.
@@ -136,11 +138,11 @@ impl Tx {
     }
 
     pub(super) fn sqlite_read(tx: Transaction<'static, Sqlite>) -> Self {
-        Self { conn: Conn::SqliteReader(tx), disturbed: false, rings: false }
+        Self { conn: Conn::SqliteReader(tx), keeps: true, disturbed: false, rings: false }
     }
 
-    pub(super) fn postgres(tx: Transaction<'static, Postgres>) -> Self {
-        Self { conn: Conn::Postgres(tx), disturbed: false, rings: false }
+    pub(super) fn postgres(tx: Transaction<'static, Postgres>, way: Way) -> Self {
+        Self { conn: Conn::Postgres(tx), keeps: way == Way::Direct, disturbed: false, rings: false }
     }
 
     /// Runs a statement; says how many rows it touched.

@@ -3,7 +3,7 @@
 
 use super::hospital::Hospital;
 use super::platform::{Platform, items};
-use super::proxy::{Proxy, Weather};
+use line::{Proxy, Weather};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};

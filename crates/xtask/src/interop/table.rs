@@ -1,9 +1,9 @@
 //! The table of one server, as Markdown.
 
-use super::proxy::Fate;
 use super::race::{ROUNDS, Race};
 use super::scenario::Done;
 use super::verdict::Verdict;
+use line::Fate;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;

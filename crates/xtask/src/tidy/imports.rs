@@ -13,6 +13,8 @@ const MAY: &[(&str, &[&str])] = &[
     // The judge shares no code with the judged.
     ("sandbox", &[]),
     ("ponte", &["model", "fhir", "ehr", "store", "sync", "web", "sandbox"]),
+    ("line", &[]),
+    ("processes", &["model", "line", "sandbox", "testing"]),
     ("sim", &["model", "ehr", "store", "sync", "sandbox"]),
 ];
 

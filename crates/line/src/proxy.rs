@@ -23,12 +23,19 @@ pub enum Fate {
     AnswerCut,
     /// The answer is held for longer than a client waits.
     AnswerHeld,
+    /// The request is held for a while, and passed on even if nobody waits for it any more.
+    Delayed,
+    /// The request is swallowed; the connection stays open and says nothing.
+    Swallowed,
+    /// The request is passed on; the connection stays open and says nothing.
+    HalfOpen,
     /// Nobody listens.
     Down,
 }
 
 impl Fate {
     /// For the table.
+    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Whole => "whole",
@@ -36,6 +43,9 @@ impl Fate {
             Self::HungUp => "hung up",
             Self::AnswerCut => "answer cut",
             Self::AnswerHeld => "answer held",
+            Self::Delayed => "delayed",
+            Self::Swallowed => "swallowed",
+            Self::HalfOpen => "half open",
             Self::Down => "down",
         }
     }
@@ -48,6 +58,12 @@ pub enum Weather {
     Calm,
     /// One in three does not.
     Stormy,
+    /// Everything that can happen to a line, to one request in three.
+    Rough,
+    /// Every connection stays open, and none says anything.
+    Silent,
+    /// Every request takes its time, and passes.
+    Slow,
     /// No connection lives.
     Down,
 }
@@ -74,7 +90,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Proxy {
-    /// Begins to listen; calm. `hold`: longer than the client waits.
+    /// Begins to listen; calm. `hold`: longer than the client waits; a delayed request is held for a part of it.
     ///
     /// # Errors
     /// When no port is free.
@@ -103,6 +119,7 @@ impl Proxy {
     }
 
     /// Where it listens.
+    #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -113,6 +130,7 @@ impl Proxy {
     }
 
     /// How often each fate was met.
+    #[must_use]
     pub fn shown(&self) -> BTreeMap<Fate, u64> {
         locked(&self.line.shown).clone()
     }
@@ -138,6 +156,19 @@ impl Line {
                 30..34 => Fate::AnswerHeld,
                 _ => Fate::Whole,
             },
+            Weather::Rough => match locked(&self.dice).random_range(0..100) {
+                0..5 => Fate::CutBefore,
+                5..11 => Fate::HungUp,
+                11..18 => Fate::AnswerCut,
+                18..21 => Fate::AnswerHeld,
+                21..27 => Fate::Delayed,
+                27..29 => Fate::Swallowed,
+                29..32 => Fate::HalfOpen,
+                _ => Fate::Whole,
+            },
+            Weather::Silent if locked(&self.dice).random_bool(0.5) => Fate::Swallowed,
+            Weather::Silent => Fate::HalfOpen,
+            Weather::Slow => Fate::Delayed,
         };
         *locked(&self.shown).entry(fate).or_default() += 1;
         fate
@@ -173,13 +204,23 @@ impl Line {
                 match fate {
                     Fate::CutBefore | Fate::Down => return,
                     Fate::HungUp => self.hang_up_soon(client, server),
-                    Fate::Whole | Fate::AnswerCut | Fate::AnswerHeld => {}
+                    Fate::Delayed => self.delay(),
+                    Fate::Whole | Fate::AnswerCut | Fate::AnswerHeld | Fate::Swallowed | Fate::HalfOpen => {}
                 }
+            }
+            if *locked(now) == Fate::Swallowed {
+                continue;
             }
             if server.write_all(&bytes[..length]).is_err() {
                 return;
             }
         }
+    }
+
+    fn delay(&self) {
+        let part = if *locked(&self.weather) == Weather::Slow { 0.05..0.15 } else { 0.1..0.7 };
+        let wait = self.hold.mul_f64(locked(&self.dice).random_range(part));
+        std::thread::sleep(wait);
     }
 
     fn hang_up_soon(&self, client: &TcpStream, server: &TcpStream) {
@@ -203,6 +244,7 @@ impl Line {
                     *locked(now) = Fate::Whole;
                     std::thread::sleep(self.hold);
                 }
+                Fate::HalfOpen => continue,
                 _ => {}
             }
             answered.store(true, Ordering::SeqCst);

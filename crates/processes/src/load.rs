@@ -1,38 +1,39 @@
 //! What the platform does meanwhile: observations in batches and alone, corrections, withdrawals, pulls, overlapping sweeps.
 
 use crate::judge::Taken;
-use crate::others::{Hand, Hospital};
 use crate::stage::Platform;
 use model::Cpf;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::Method;
-use sandbox::Sandbox;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Patients of each tenant.
-const PATIENTS: u64 = 6;
-
 /// The platform's work.
+#[derive(Debug)]
 pub struct Load {
+    /// Who does it.
     pub tenants: Vec<Platform>,
     /// Every accepted version, in the order of acceptance.
     pub taken: Vec<Taken>,
-    patients: Vec<(usize, String)>,
+    /// Every patient: whose, and its id.
+    pub patients: Vec<(usize, String)>,
     ids: BTreeSet<String>,
     dice: StdRng,
     calls: usize,
 }
 
 impl Load {
-    /// Registers the patients.
-    pub async fn begin(tenants: Vec<Platform>, seed: u64) -> Self {
+    /// Registers so many patients of each tenant.
+    ///
+    /// # Panics
+    /// When the API answers what it never should.
+    pub async fn begin(tenants: Vec<Platform>, patients_each: u64, seed: u64) -> Self {
         let mut patients = Vec::new();
         for (at, tenant) in tenants.iter().enumerate() {
-            for n in 0..PATIENTS {
-                let body = json!({"name": format!("Paciente Sintético {n}"), "birthDate": "1960-02-03", "cpf": cpf(seed % 1000 * 1000 + at as u64 * PATIENTS + n)});
+            for n in 0..patients_each {
+                let body = json!({"name": format!("Paciente Sintético {n}"), "birthDate": "1960-02-03", "cpf": cpf(seed % 1000 * 1000 + at as u64 * patients_each + n)});
                 let (status, answer) = tenant.post("/patients", &body, &format!("patient-{n}")).await;
                 assert_eq!(status, 201, "{answer}");
                 patients.push((at, answer["id"].as_str().unwrap().to_owned()));
@@ -42,6 +43,7 @@ impl Load {
     }
 
     /// So many observations were accepted.
+    #[must_use]
     pub fn taken_now(&self) -> usize {
         self.ids.len()
     }
@@ -56,13 +58,16 @@ impl Load {
     }
 
     /// A batch of new ones, and now and then something else; never more than `most` in all.
+    ///
+    /// # Panics
+    /// When the API answers what it never should.
     pub async fn some(&mut self, most: usize) {
         let size = if self.dice.random_bool(0.3) { 1 } else { self.dice.random_range(2..40) }.min(most - self.taken_now());
         let (at, _) = self.patient();
         let body: Vec<Value> = (0..size)
             .map(|k| {
-                let of = at * PATIENTS as usize + self.dice.random_range(0..PATIENTS as usize);
-                let patient = &self.patients[of].1;
+                let theirs = self.patients.len() / self.tenants.len();
+                let patient = &self.patients[at * theirs + self.dice.random_range(0..theirs)].1;
                 if k % 3 == 0 {
                     let weight: Value = serde_json::from_str("62.50").unwrap();
                     return json!({"patientId": patient, "code": "29463-7", "display": "Body weight",
@@ -96,6 +101,9 @@ impl Load {
     }
 
     /// More of everything.
+    ///
+    /// # Panics
+    /// When the API answers what it never should.
     pub async fn more(&mut self) {
         // The last pull sets the pace: the EHR is asked while it is written to, not buried.
         let pulls: Vec<_> = (0..4).map(|_| self.pull()).collect();
@@ -108,17 +116,14 @@ impl Load {
         self.some(usize::MAX).await;
     }
 
-    /// The hospital's people lay hands on what rests at the EHR; then the platform corrects it.
-    pub async fn correct_after(&mut self, hand: Hand, hospital: &mut Hospital, sandbox: &Sandbox) {
-        let one = self.one();
-        let here = self.tenants[one.tenant].get(&format!("/observations/{}", one.id)).await;
-        let rests = here["syncedToEHR"] == true && here["delivery"]["state"] == "delivered" && here["status"] == "final";
-        if rests && !hospital.touched.contains_key(&one.id) && hospital.touch(sandbox, &one.id, hand) {
-            self.change_one(Method::PATCH, &one).await;
-        }
+    /// Somebody else's calls were accepted too.
+    pub fn adopt(&mut self, taken: &[Taken]) {
+        self.ids.extend(taken.iter().map(|one| one.id.clone()));
+        self.taken.extend_from_slice(taken);
     }
 
-    fn one(&mut self) -> Taken {
+    /// One of those that were accepted.
+    pub fn one(&mut self) -> Taken {
         self.taken[self.dice.random_range(0..self.taken.len())].clone()
     }
 
@@ -127,7 +132,11 @@ impl Load {
         self.change_one(method, &one).await;
     }
 
-    async fn change_one(&mut self, method: Method, one: &Taken) {
+    /// Corrects (PATCH) or withdraws (DELETE) it.
+    ///
+    /// # Panics
+    /// When the API answers what it never should.
+    pub async fn change_one(&mut self, method: Method, one: &Taken) {
         let body = json!({"valueQuantity": self.dice.random_range(0..=10)});
         let body = (method == Method::PATCH).then_some(&body);
         let (status, answer) = self.tenants[one.tenant].call(method, &format!("/observations/{}", one.id), body, None).await;

@@ -1,0 +1,91 @@
+//! After the storm: lets everything come to rest, as Ponte and, where it must be, a person would.
+
+use crate::judge::SYSTEM;
+use crate::stage::Platform;
+use sandbox::Sandbox;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// Lets everything come to rest: used-up rounds begin anew, dead letters are replayed as a person would (who was replayed
+/// may have been overtaken). Not `whole`: some stay with a person.
+///
+/// # Errors
+/// What is still open after `limit`.
+///
+/// # Panics
+/// When the API answers what it never should.
+pub async fn settle(tenants: &[Platform], sandbox: &Sandbox, whole: bool, limit: Duration) -> Result<BTreeSet<String>, String> {
+    let mut replayed = BTreeSet::new();
+    let started = Instant::now();
+    loop {
+        let mut open = Vec::new();
+        for (n, tenant) in tenants.iter().enumerate() {
+            let status = tenant.get("/fhir/status").await;
+            let count = |word: &str| status["counts"][word].as_i64().unwrap_or_else(|| panic!("no {word}: {status}"));
+            let closed = if whole {
+                ["pending", "in_flight", "retry_scheduled", "held", "uncertain", "dead"].iter().all(|word| count(word) == 0)
+            } else {
+                // What stands behind one that waits for a person waits with it.
+                let waiting = tenant.get("/fhir/deliveries?state=pending&limit=200").await;
+                let behind = waiting["items"].as_array().unwrap().iter().all(|delivery| delivery["reason"] == "earlier_first");
+                behind && ["in_flight", "retry_scheduled", "uncertain"].iter().all(|word| count(word) == 0)
+            };
+            if !closed {
+                open.push((n, status));
+            }
+        }
+        if open.is_empty() {
+            return Ok(replayed);
+        }
+        if started.elapsed() > limit {
+            let (n, status) = &open[0];
+            let first = first_open(&tenants[*n]).await;
+            let there = sandbox
+                .ledger()
+                .effects_by_identifier(SYSTEM, first["observationId"].as_str().unwrap_or_default())
+                .into_iter()
+                .cloned()
+                .collect::<Vec<_>>();
+            let patient = tenants[*n].get(&format!("/patients/{}", first["patientId"].as_str().unwrap_or_default())).await;
+            return Err(format!(
+                "{} tenants have something open: {status} {first}\nIts patient: {patient}\nThe EHR has of it: {there:#?}",
+                open.len()
+            ));
+        }
+        for (n, _) in open {
+            let tenant = &tenants[n];
+            if whole {
+                replayed.extend(replay(tenant).await);
+            }
+            tenant.sync_all().await;
+        }
+        // The engine's own pace; there is no event for "at rest".
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// What waits for a person is sent again, as a person would once the EHR is well.
+async fn replay(tenant: &Platform) -> Vec<String> {
+    let mut replayed = Vec::new();
+    for state in ["dead", "held"] {
+        let list = tenant.get(&format!("/fhir/deliveries?state={state}&limit=200")).await;
+        for delivery in list["items"].as_array().unwrap().iter().filter(|delivery| delivery["whoseMove"] == "you") {
+            replayed.push(delivery["observationId"].as_str().unwrap_or_default().to_owned());
+            let path = format!("/fhir/dead-letters/{}/replay", delivery["id"].as_str().unwrap());
+            tenant.call(reqwest::Method::POST, &path, Some(&json!({})), None).await;
+        }
+    }
+    replayed
+}
+
+/// The open delivery that stands in front, with all its attempts.
+async fn first_open(tenant: &Platform) -> Value {
+    for state in ["uncertain", "in_flight", "retry_scheduled", "pending", "held", "dead"] {
+        let list = tenant.get(&format!("/fhir/deliveries?state={state}&limit=1")).await;
+        if let Some(id) = list["items"][0]["id"].as_str() {
+            return tenant.get(&format!("/fhir/deliveries/{id}")).await;
+        }
+    }
+    Value::Null
+}
