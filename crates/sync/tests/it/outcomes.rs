@@ -76,11 +76,10 @@ async fn a_200_on_a_first_put_at_an_ehr_without_history_is_a_conflict() {
     let quirks = Quirks { put_created_status: 200, instance_history: false, ..Quirks::of(Profile::Plain) };
     on_each(Options { quirks: Some(quirks), ..own_id() }, async |w| {
         let patient = w.patient().await;
-        let pain = w.observe(patient, "3").await;
         w.settle_down().await;
-        let delivery = w.delivery(pain).await;
-        assert_eq!(delivery.state, State::Held(HeldReason::Conflict), "{delivery:?}");
-        assert_eq!(w.effects(pain).len(), 1);
+        let all = w.listed(store::DeliveryFilter { patient_id: Some(patient), ..store::DeliveryFilter::default() }).await;
+        assert_eq!(all.iter().map(|one| one.state).collect::<Vec<_>>(), [State::Held(HeldReason::Conflict)], "{all:?}");
+        assert_eq!(w.ehr().requests.get("PUT Patient 200"), Some(&1), "it was sent again");
     })
     .await;
 }
