@@ -1,0 +1,35 @@
+//! `ponte-bench NAME`: how fast Ponte is, the built binary as its users run it, and beside it, in the same run, what it is compared
+//! with. Nothing here passes or fails: it measures.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a tool that cannot go on has to end")]
+
+mod bare;
+mod platform;
+mod process;
+mod push;
+mod site;
+mod table;
+
+use clap::{Parser, Subcommand};
+
+/// Measures Ponte beside what it is compared with.
+#[derive(Debug, Parser)]
+struct Wish {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Pushes a backlog at each latency of the EHR, by Ponte and by a bare loop
+    Push(push::Wish),
+    #[command(hide = true)]
+    Bare(bare::Wish),
+}
+
+#[tokio::main]
+async fn main() {
+    match Wish::parse().what {
+        What::Push(wish) => push::run(&wish).await,
+        What::Bare(wish) => bare::run(wish).await,
+    }
+}
