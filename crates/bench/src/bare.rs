@@ -2,8 +2,8 @@
 //! the same Bundles with `ifNoneExist` over a few connections, and writes the results into the same SQLite with
 //! `synchronous=FULL`. It orders nothing, seals nothing, records no attempt and knows one tenant.
 
-use crate::process::{cpu_s, memory_mib};
 use crate::platform::Accepted;
+use crate::process::{cpu_s, memory_mib};
 use fhir::mapping::observation::{ToFhir, to_fhir};
 use model::EhrId;
 use serde::{Deserialize, Serialize};
@@ -66,7 +66,8 @@ pub async fn durable(file: &Path, connections: u32) -> SqlitePool {
 /// Lays down what waits, each as the resource that Ponte would send.
 pub async fn lay_down(file: &Path, rows: &[(Accepted, EhrId)]) {
     let pool = durable(file, 1).await;
-    let table = "CREATE TABLE waiting (n INTEGER PRIMARY KEY, id TEXT NOT NULL, resource TEXT NOT NULL, status TEXT, location TEXT, etag TEXT)";
+    let table =
+        "CREATE TABLE waiting (n INTEGER PRIMARY KEY, id TEXT NOT NULL, resource TEXT NOT NULL, status TEXT, location TEXT, etag TEXT)";
     sqlx::query(table).execute(&pool).await.unwrap();
     let mut tx = pool.begin().await.unwrap();
     for (row, there) in rows {
@@ -80,7 +81,12 @@ pub async fn lay_down(file: &Path, rows: &[(Accepted, EhrId)]) {
             issued: row.at,
         };
         let resource = to_fhir(&row.draft, &with).to_string();
-        sqlx::query("INSERT INTO waiting (id, resource) VALUES ($1, $2)").bind(row.id.to_string()).bind(resource).execute(&mut *tx).await.unwrap();
+        sqlx::query("INSERT INTO waiting (id, resource) VALUES ($1, $2)")
+            .bind(row.id.to_string())
+            .bind(resource)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
     }
     tx.commit().await.unwrap();
     pool.close().await;

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a tool that cannot go on has to end")]
 
 mod bare;
+mod fairness;
+mod latency;
 mod platform;
 mod process;
 mod push;
+mod scale;
 mod site;
 mod table;
 
@@ -22,6 +25,12 @@ struct Wish {
 enum What {
     /// Pushes a backlog at each latency of the EHR, by Ponte and by a bare loop
     Push(push::Wish),
+    /// One observation at a time, from the call to its arrival at the EHR; and what an idle node takes
+    Latency(latency::Wish),
+    /// A fresh observation of a small tenant beside a great backlog of another
+    Fairness(fairness::Wish),
+    /// The cost of one observation by the length of the backlog and by the number of tenants
+    Scale(scale::Wish),
     #[command(hide = true)]
     Bare(bare::Wish),
 }
@@ -30,6 +39,9 @@ enum What {
 async fn main() {
     match Wish::parse().what {
         What::Push(wish) => push::run(&wish).await,
+        What::Latency(wish) => latency::run(&wish).await,
+        What::Fairness(wish) => fairness::run(&wish).await,
+        What::Scale(wish) => scale::run(&wish).await,
         What::Bare(wish) => bare::run(wish).await,
     }
 }

@@ -99,7 +99,7 @@ async fn drain(node: &Node, api: &Api, site: &Site, before: u64, rows: usize) ->
     begin.await.unwrap();
     let (began, cpu_before) = (Instant::now(), cpu_s(&node.pid));
     while api.standing().await.0 > 0 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let seconds = began.elapsed().as_secs_f64();
     Done { rows, seconds, cpu_s: cpu_s(&node.pid) - cpu_before, peak_mib: memory_mib(&node.pid, "VmHWM") }

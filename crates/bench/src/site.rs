@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use sandbox::{Fault, Options, Profile, Quirks, Sandbox, Validation};
 use serde_json::json;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ pub struct Site {
 #[derive(Default)]
 struct Gate {
     latency_ms: AtomicU64,
-    watching: AtomicBool,
+    watched: AtomicUsize,
     writes: AtomicU64,
     came: Mutex<Vec<(Instant, Bytes)>>,
 }
@@ -48,7 +48,9 @@ impl Site {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}/fhir", listener.local_addr().unwrap());
         let router = sandbox.router().layer(from_fn_with_state(gate.clone(), pass));
-        tokio::spawn(async move { axum::serve(axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true))), router).await });
+        tokio::spawn(async move {
+            axum::serve(axum::serve::ListenerExt::tap_io(listener, |stream| drop(stream.set_nodelay(true))), router).await
+        });
         Self { sandbox, base, gate }
     }
 
@@ -62,9 +64,9 @@ impl Site {
         self.gate.writes.load(Ordering::Relaxed)
     }
 
-    /// Keeps the body of every write with its moment, or forgets them.
-    pub fn watch(&self, on: bool) {
-        self.gate.watching.store(on, Ordering::Relaxed);
+    /// From now on keeps the body of every write of at most so many bytes, with its moment.
+    pub fn watch(&self, longest: usize) {
+        self.gate.watched.store(longest, Ordering::Relaxed);
         self.gate.came.lock().unwrap().clear();
     }
 
@@ -88,7 +90,7 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
     let Ok(bytes) = to_bytes(body, LONGEST).await else { return axum::http::StatusCode::BAD_REQUEST.into_response() };
     if writes {
         gate.writes.fetch_add(1, Ordering::Relaxed);
-        if gate.watching.load(Ordering::Relaxed) {
+        if bytes.len() <= gate.watched.load(Ordering::Relaxed) {
             gate.came.lock().unwrap().push((at, bytes.clone()));
         }
     }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 /// Where `initdb` and `pg_ctl` are.
-pub(crate) struct Binaries {
+#[derive(Debug)]
+pub struct Binaries {
     folder: PathBuf,
     /// Set where we are root: the user that runs them.
     user: Option<String>,
@@ -12,7 +13,8 @@ pub(crate) struct Binaries {
 
 impl Binaries {
     /// Looks in `PATH`, then where Debian keeps its versions, the newest first.
-    pub(crate) fn find() -> Option<Self> {
+    #[must_use]
+    pub fn find() -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
         let mut versions: Vec<PathBuf> = std::fs::read_dir("/usr/lib/postgresql")
@@ -30,7 +32,10 @@ impl Binaries {
     }
 
     /// Makes a folder that belongs to whoever runs PostgreSQL.
-    pub(crate) fn make_folder(&self, folder: &Path) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot be made or given away.
+    pub fn make_folder(&self, folder: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(folder)?;
         #[cfg(unix)]
         if let Some(id) = self.user.as_deref().and_then(|user| id_of(Some(user))) {
@@ -40,19 +45,23 @@ impl Binaries {
     }
 
     /// Runs one of them to its end; its own children keep none of our handles.
-    pub(crate) fn run(&self, program: &str, args: &[&str]) -> std::io::Result<Output> {
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn run(&self, program: &str, args: &[&str]) -> std::io::Result<Output> {
         let mut command = self.command(program);
         // `pg_ctl start` leaves a server behind that would hold a pipe open for ever: output goes to the log instead.
         command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/").output()
     }
 
     /// The path of a program, for a script.
-    pub(crate) fn path(&self, program: &str) -> PathBuf {
+    #[must_use]
+    pub fn path(&self, program: &str) -> PathBuf {
         self.folder.join(program)
     }
 
     /// A command that runs as the right user.
-    pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
+    pub fn command(&self, program: impl AsRef<Path>) -> Command {
         let program = if program.as_ref().is_absolute() { program.as_ref().to_owned() } else { self.folder.join(program) };
         match &self.user {
             Some(user) => {

@@ -11,6 +11,7 @@ mod mark;
 mod memory;
 mod server;
 
+pub use binaries::Binaries;
 pub use chance::{Dice, Hand};
 pub use mark::mark;
 pub use memory::Peak;

@@ -14,6 +14,8 @@ const MAY: &[(&str, &[&str])] = &[
     ("sandbox", &[]),
     ("ponte", &["model", "fhir", "ehr", "store", "sync", "web", "sandbox"]),
     ("sim", &["model", "ehr", "store", "sync", "sandbox"]),
+    // The real engine runs as a process of its own beside it.
+    ("bench", &["model", "fhir", "store", "web", "sandbox"]),
 ];
 
 pub(super) fn check(root: &Path, found: &mut Vec<String>) {
