@@ -80,7 +80,8 @@ pub async fn run(wish: &Wish) {
     tokio::time::sleep(Duration::from_secs(5)).await;
     let came = site.first(&ids);
     node.stop();
-    let mut waits: Vec<f64> = came.iter().zip(&called).map(|(came, called)| came.map_or(f64::INFINITY, |at| (at - *called).as_secs_f64() * 1000.0)).collect();
+    let mut waits: Vec<f64> =
+        came.iter().zip(&called).map(|(came, called)| came.map_or(f64::INFINITY, |at| (at - *called).as_secs_f64() * 1000.0)).collect();
     let mut table = Table::new(&["called → first sent", "ms"]);
     for (name, percent) in [("p50", 50), ("p90", 90), ("p99", 99), ("most", 100)] {
         table.row(&[name.to_owned(), format!("{:.0}", percentile(&mut waits, percent))]);

@@ -77,11 +77,18 @@ pub async fn run(wish: &Wish) {
     let mut bare = arrivals(&site, &words, &called);
 
     let mut table = Table::new(&["", "p50 ms", "p99 ms"]);
-    for (name, values) in [("called → answered by Ponte's API", &mut took), ("called → at the EHR, Ponte", &mut ponte), ("called → at the EHR, bare", &mut bare)] {
+    for (name, values) in [
+        ("called → answered by Ponte's API", &mut took),
+        ("called → at the EHR, Ponte", &mut ponte),
+        ("called → at the EHR, bare", &mut bare),
+    ] {
         table.row(&[name.to_owned(), format!("{:.1}", percentile(values, 50)), format!("{:.1}", percentile(values, 99))]);
     }
     table.print(&format!("{} observations, one at a time", wish.samples));
-    println!("\nAdded at p50: {:.1} ms. Idle: {idle_mib:.0} MiB, {idle_cpu:.1} % of a core.", percentile(&mut ponte, 50) - percentile(&mut bare, 50));
+    println!(
+        "\nAdded at p50: {:.1} ms. Idle: {idle_mib:.0} MiB, {idle_cpu:.1} % of a core.",
+        percentile(&mut ponte, 50) - percentile(&mut bare, 50)
+    );
 }
 
 /// Milliseconds from each call until its word was at the EHR.

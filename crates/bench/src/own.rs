@@ -67,7 +67,10 @@ pub async fn run(wish: &Wish) -> Result<(), String> {
     let linked = ward.patients(&theirs).await;
     let rows = ward.accept(&linked, wish.observations).await;
     // The bare loop brings rows of its own, not those of Ponte a second time.
-    let others = rows.iter().map(|row| crate::platform::Accepted { id: model::ObservationId(uuid::Uuid::now_v7()), ..row.clone() }).collect::<Vec<_>>();
+    let others = rows
+        .iter()
+        .map(|row| crate::platform::Accepted { id: model::ObservationId(uuid::Uuid::now_v7()), ..row.clone() })
+        .collect::<Vec<_>>();
     store.close().await;
     let file = folder.path().join("bare.db");
     bare::lay_down(&file, &with_theirs(&others, &linked)).await;
@@ -86,10 +89,18 @@ pub async fn run(wish: &Wish) -> Result<(), String> {
     node.stop();
     let mut table = Table::new(&["", "obs/s", "CPU s/1000", "peak MiB"]);
     for (name, done) in [("Ponte", ponte), ("bare", bare)] {
-        table.row(&[name.to_owned(), format!("{:.0}", done.rate()), format!("{:.2}", done.cpu_for_1000()), format!("{:.0}", done.peak_mib)]);
+        table.row(&[
+            name.to_owned(),
+            format!("{:.0}", done.rate()),
+            format!("{:.2}", done.cpu_for_1000()),
+            format!("{:.0}", done.peak_mib),
+        ]);
     }
     table.print(&format!("{} observations of {} patients, at {}", rows.len(), wish.patients, wish.url));
-    println!("\nOf the bare loop: {:.2}. Ponte's includes the first look at the EHR and a reading of each Patient.", ponte.rate() / bare.rate());
+    println!(
+        "\nOf the bare loop: {:.2}. Ponte's includes the first look at the EHR and a reading of each Patient.",
+        ponte.rate() / bare.rate()
+    );
     Ok(())
 }
 
@@ -107,7 +118,8 @@ async fn authorization(client: &Client, config: &Value) -> Result<Option<String>
                 ("scope", text("scope")),
             ];
             let answer = client.post(text("tokenUrl")).form(&form).send().await.map_err(|why| why.to_string())?;
-            let answer: Value = serde_json::from_str(&answer.text().await.map_err(|why| why.to_string())?).map_err(|why| why.to_string())?;
+            let answer: Value =
+                serde_json::from_str(&answer.text().await.map_err(|why| why.to_string())?).map_err(|why| why.to_string())?;
             let token = answer["access_token"].as_str().ok_or("the token endpoint gave no access_token")?;
             Ok(Some(format!("Bearer {token}")))
         }

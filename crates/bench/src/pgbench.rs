@@ -14,7 +14,8 @@ pub fn inserts(seconds: u64, callers: usize, row: usize) -> Result<f64, String> 
     binaries.make_folder(folder.path()).map_err(|why| why.to_string())?;
     let data = folder.path().join("data");
     let (data, log) = (data.display().to_string(), data.join("server.log").display().to_string());
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(|why| why.to_string())?.port().to_string();
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).map_err(|why| why.to_string())?.port().to_string();
     let run = |program: &str, args: &[&str]| match binaries.run(program, args) {
         Ok(output) if output.status.success() => Ok(()),
         Ok(_) => Err(format!("{program} failed")),
@@ -31,7 +32,11 @@ pub fn inserts(seconds: u64, callers: usize, row: usize) -> Result<f64, String> 
 fn measured(binaries: &Binaries, port: &str, seconds: u64, callers: usize, row: usize) -> Result<f64, String> {
     let place = ["-h", "127.0.0.1", "-p", port, "-U", "ponte"];
     let table = "CREATE TABLE rows (id uuid PRIMARY KEY, body bytea NOT NULL)";
-    let made = Command::new(binaries.path("psql")).args(place).args(["-d", "postgres", "-c", table]).output().map_err(|why| format!("psql: {why}"))?;
+    let made = Command::new(binaries.path("psql"))
+        .args(place)
+        .args(["-d", "postgres", "-c", table])
+        .output()
+        .map_err(|why| format!("psql: {why}"))?;
     if !made.status.success() {
         return Err("the table could not be made".to_owned());
     }

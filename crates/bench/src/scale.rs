@@ -32,14 +32,24 @@ pub async fn run(wish: &Wish) {
     for rows in &wish.backlog {
         let (seconds, cpu, mib) = backlog(*rows, wish.measured.min(*rows)).await;
         let measured = wish.measured.min(*rows) as f64;
-        table.row(&[rows.to_string(), format!("{:.0}", measured / seconds), format!("{:.2}", cpu / measured * 1000.0), format!("{mib:.0}")]);
+        table.row(&[
+            rows.to_string(),
+            format!("{:.0}", measured / seconds),
+            format!("{:.2}", cpu / measured * 1000.0),
+            format!("{mib:.0}"),
+        ]);
     }
     table.print(&format!("The first {} observations of a backlog, an EHR of 5 ms", wish.measured));
     let mut table = Table::new(&["tenants", "obs/s", "CPU s/1000", "peak MiB"]);
     for tenants in &wish.tenants {
         let (seconds, cpu, mib) = many(*tenants, wish.measured).await;
         let measured = wish.measured as f64;
-        table.row(&[tenants.to_string(), format!("{:.0}", measured / seconds), format!("{:.2}", cpu / measured * 1000.0), format!("{mib:.0}")]);
+        table.row(&[
+            tenants.to_string(),
+            format!("{:.0}", measured / seconds),
+            format!("{:.2}", cpu / measured * 1000.0),
+            format!("{mib:.0}"),
+        ]);
     }
     table.print(&format!("{} observations in realtime, four callers, each for the next tenant, an EHR of 5 ms", wish.measured));
 }

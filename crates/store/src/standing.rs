@@ -147,7 +147,7 @@ pub(crate) async fn move_state(
     let moved = tx
         .row(
             "UPDATE deliveries SET state = $4, reason = $5, due_at = $6, updated_at = $7 \
-             WHERE tenant_id = $1 AND id = $2 AND state = $3 RETURNING shard, patient_id",
+             WHERE tenant_id = $1 AND id = $2 AND state = CAST($3 AS TEXT) RETURNING shard, patient_id",
             args![tenant, delivery, from.word(), to.word(), reason(to), due_at, now],
         )
         .await?;

@@ -54,7 +54,7 @@ pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Ve
         let moved = tx
             .execute(
                 "UPDATE deliveries SET state = $4, reason = NULL, due_at = NULL, updated_at = $5, claims = claims + 1, means = $6, \
-                   match_etag = $7, sent_before = true, proven_not_applied = false WHERE tenant_id = $1 AND id = $2 AND state = $3",
+                   match_etag = $7, sent_before = true, proven_not_applied = false WHERE tenant_id = $1 AND id = $2 AND state = CAST($3 AS TEXT)",
                 args![&lane.tenant, raw.id, raw.state.word(), State::InFlight.word(), now, means.word(), attempt.match_etag],
             )
             .await?;

@@ -147,7 +147,7 @@ impl<'a> Settling<'a> {
                first_failed_at = COALESCE(first_failed_at, $9), down_ms_then = COALESCE($10, down_ms_then), \
                delivered_at = COALESCE(delivered_at, $11), audit_at = $12, audit_stage = $13, \
                sealed_message = COALESCE($14, sealed_message), updated_at = $15 \
-             WHERE tenant_id = $1 AND id = $2 AND state = $16",
+             WHERE tenant_id = $1 AND id = $2 AND state = CAST($16 AS TEXT)",
             args![
                 self.tenant,
                 raw.id,
