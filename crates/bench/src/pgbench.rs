@@ -1,6 +1,7 @@
 //! `pgbench` with one insert a transaction, against a PostgreSQL that is started for it and keeps its word (`fsync`).
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use testing::Binaries;
 
@@ -32,7 +33,7 @@ pub fn inserts(seconds: u64, callers: usize, row: usize) -> Result<f64, String> 
 fn measured(binaries: &Binaries, port: &str, seconds: u64, callers: usize, row: usize) -> Result<f64, String> {
     let place = ["-h", "127.0.0.1", "-p", port, "-U", "ponte"];
     let table = "CREATE TABLE rows (id uuid PRIMARY KEY, body bytea NOT NULL)";
-    let made = Command::new(binaries.path("psql"))
+    let made = Command::new(program(binaries, "psql"))
         .args(place)
         .args(["-d", "postgres", "-c", table])
         .output()
@@ -45,8 +46,14 @@ fn measured(binaries: &Binaries, port: &str, seconds: u64, callers: usize, row: 
     fs::write(script.path(), insert).map_err(|why| why.to_string())?;
     let (seconds, callers, script) = (seconds.to_string(), callers.to_string(), script.path().display().to_string());
     let args = ["-n", "-f", &script, "-c", &callers, "-j", "2", "-T", &seconds, "-M", "prepared", "postgres"];
-    let said = Command::new(binaries.path("pgbench")).args(place).args(args).output().map_err(|why| format!("pgbench: {why}"))?;
+    let said = Command::new(program(binaries, "pgbench")).args(place).args(args).output().map_err(|why| format!("pgbench: {why}"))?;
     let text = String::from_utf8_lossy(&said.stdout);
     let rate = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
     rate.ok_or_else(|| format!("pgbench said nothing of its rate: {}", String::from_utf8_lossy(&said.stderr)))
+}
+
+/// A client program stands beside the server's, or in the `PATH`.
+fn program(binaries: &Binaries, name: &str) -> PathBuf {
+    let beside = binaries.path(name);
+    if beside.is_file() { beside } else { PathBuf::from(name) }
 }

@@ -59,7 +59,7 @@ pub struct PatientWork {
     pub patient: Patient,
     /// Why this patient is blocked; only asking, reading and repeating may go on.
     pub blocked: bool,
-    /// What is not settled, what is in front, in the order of acceptance; then delivered ones whose audit is due.
+    /// Open deliveries in the order of their acceptance (at most 16), then delivered ones whose audit is due.
     pub rows: Vec<WorkRow>,
 }
 

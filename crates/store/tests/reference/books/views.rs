@@ -10,8 +10,6 @@ use ponte_store::{Content, PatientWork, PullState, Run, Status, WorkRow};
 
 /// So many rows of a kind are shown of one patient at once.
 const SHOWN: usize = 8;
-/// Of those that wait for their turn: the one in front and the one behind it.
-const WAITING: usize = 2;
 
 /// The next moment at which something may be claimed that cannot be claimed before.
 pub fn next_due(all: &[Books]) -> Option<Timestamp> {
@@ -254,7 +252,7 @@ impl Books {
         read.sort_by_key(|row| row.audit);
         read.truncate(SHOWN);
         let of_patient = rows.iter().filter(own).filter(|row| row.waits() || matches!(row.state, State::Held(_))).take(SHOWN);
-        let waiting = rows.iter().filter(|row| !own(row) && row.waits() && !stands_behind_a_held_one(&rows, row)).take(WAITING);
+        let waiting = rows.iter().filter(|row| !own(row) && row.waits() && !stands_behind_a_held_one(&rows, row)).take(SHOWN);
         let mut shown: Vec<&RowBook> = of_patient.chain(waiting).copied().chain(asked).chain(read).collect();
         shown.sort_by_key(|row| (row.state == State::Delivered, matches!(row.resource, ResourceKey::Observation(_)), row.seq));
         shown.into_iter().map(|row| self.work_row(row, now)).collect()
