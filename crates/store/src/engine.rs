@@ -222,7 +222,11 @@ where
     let mut run = 1;
     loop {
         let mut tx = Tx::postgres(pool.begin_with(BEGIN_WRITE).await?, way);
-        let failed = match f.clone()(&mut tx).await {
+        let done = match f.clone()(&mut tx).await {
+            Ok(answer) => tx.write_counts().await.map(|()| answer),
+            Err(error) => Err(error),
+        };
+        let failed = match done {
             Ok(answer) => match tx.commit().await {
                 Ok(rings) => return Ok((answer, rings)),
                 Err(failed) => failed,

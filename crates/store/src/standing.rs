@@ -2,12 +2,13 @@
 //! patient's stream, its lane and the kept counters. Everything that writes the ledger goes through here.
 //!
 //! Order of locks, so that PostgreSQL's transactions do not wait for each other in a ring: streams (by patient id) →
-//! deliveries → counters → lanes.
+//! deliveries → lanes → counters (which are written when the write ends).
 
 use crate::engine::{Sql, Tx, args, locking};
 use crate::{Error, Result};
 use model::delivery::{Event, Facts, next};
 use model::{DeliveryId, HeldReason, Means, ObservationId, PatientId, ResourceKey, Rng, State, TenantId, Timestamp};
+use std::collections::BTreeMap;
 
 /// Lanes of one tenant. Never to be changed on a database in use: a patient that moves to another lane has two owners.
 pub(crate) const SHARDS: i64 = 8;
@@ -122,8 +123,8 @@ pub(crate) async fn enqueue(
         args![tenant, patient, pending + held],
     )
     .await?;
-    count(tx, tenant, shard, "pending", pending).await?;
-    count(tx, tenant, shard, "held", held).await?;
+    tx.count(tenant, shard, "pending", pending);
+    tx.count(tenant, shard, "held", held);
     touch_stream(tx, tenant, patient, now).await?;
     Ok(ids)
 }
@@ -146,39 +147,28 @@ pub(crate) async fn move_state(
     let moved = tx
         .row(
             "UPDATE deliveries SET state = $4, reason = $5, due_at = $6, updated_at = $7 \
-             WHERE tenant_id = $1 AND id = $2 AND state = $3 RETURNING shard, patient_id",
+             WHERE tenant_id = $1 AND id = $2 AND state = CAST($3 AS TEXT) RETURNING shard, patient_id",
             args![tenant, delivery, from.word(), to.word(), reason(to), due_at, now],
         )
         .await?;
     let Some(row) = moved else { return Ok(false) };
+    note_move(tx, tenant, row.int("shard")?, &row.text("patient_id")?, from, to).await?;
+    Ok(true)
+}
+
+/// Keeps the stream's open count and the counters in step with a move that took place.
+pub(crate) async fn note_move(tx: &mut Tx, tenant: &TenantId, shard: i64, patient: &str, from: State, to: State) -> Result<()> {
     let opened = i64::from(from.is_final()) - i64::from(to.is_final());
     if opened != 0 {
         tx.execute(
             "UPDATE streams SET open_count = open_count + $3 WHERE tenant_id = $1 AND patient_id = $2",
-            args![tenant, row.text("patient_id")?, opened],
+            args![tenant, patient, opened],
         )
         .await?;
     }
     if from.word() != to.word() {
-        let shard = row.int("shard")?;
-        let (less, more) = ((from.word(), -1), (to.word(), 1));
-        // Always in the same order, so that two transactions do not wait for each other.
-        let (one, other) = if less.0 < more.0 { (less, more) } else { (more, less) };
-        count(tx, tenant, shard, one.0, one.1).await?;
-        count(tx, tenant, shard, other.0, other.1).await?;
-    }
-    Ok(true)
-}
-
-/// Adds to a kept counter.
-pub(crate) async fn count(tx: &mut Tx, tenant: &TenantId, shard: i64, state: &str, by: i64) -> Result<()> {
-    if by != 0 {
-        tx.execute(
-            "INSERT INTO counters (tenant_id, shard, state, n) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (tenant_id, shard, state) DO UPDATE SET n = counters.n + excluded.n",
-            args![tenant, shard, state, by],
-        )
-        .await?;
+        tx.count(tenant, shard, from.word(), -1);
+        tx.count(tenant, shard, to.word(), 1);
     }
     Ok(())
 }
@@ -196,42 +186,45 @@ pub(crate) async fn lock_stream(tx: &mut Tx, tenant: &TenantId, patient: Patient
 /// and none at all while the patient is blocked, its own Patient is held before it, or one of its rows is unsettled.
 /// A lane must never be due for a patient that cannot move, or it is claimed in a circle.
 pub(crate) async fn touch_stream(tx: &mut Tx, tenant: &TenantId, patient: PatientId, now: Timestamp) -> Result<()> {
-    let Some(stream) =
-        tx.row(locking!("SELECT shard, blocked FROM streams WHERE tenant_id = $1 AND patient_id = $2"), args![tenant, patient]).await?
-    else {
-        return Ok(());
-    };
-    let moves = tx.row(MOVES, args![tenant, patient]).await?.ok_or(Error::Corrupt("streams"))?;
-    let write =
-        if stream.text_opt("blocked")?.is_some() || moves.int("unsettled")? > 0 { None } else { next_write(tx, tenant, patient).await? };
-    let head_due = [moves.int_opt("asks")?, moves.int_opt("audits")?, write].into_iter().flatten().min();
-    let fresh_at = tx
-        .row(
-            "SELECT created_at, backlog FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
-             AND state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain') ORDER BY seq DESC LIMIT 1",
-            args![tenant, patient],
-        )
-        .await?
-        .map(|row| Ok::<_, Error>(if row.boolean("backlog")? { 0 } else { row.int("created_at")? }))
-        .transpose()?
-        .unwrap_or(0);
+    if let Some((shard, at)) = touch(tx, tenant, patient).await? {
+        wake_lane(tx, tenant, shard, at, now).await?;
+    }
+    Ok(())
+}
+
+/// The same but for the lane: which it is, and when it is due.
+async fn touch(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Result<Option<(i64, Timestamp)>> {
+    // First the lock, then a statement of its own that sees what others have committed before it was ours.
+    if !tx.is_alone() && !lock_stream(tx, tenant, patient).await? {
+        return Ok(None);
+    }
+    let Some(stream) = tx.row(STREAM, args![tenant, patient]).await? else { return Ok(None) };
+    let stopped = stream.text_opt("blocked")?.is_some() || stream.int("unsettled")? > 0;
+    let write = if stopped { None } else { next_write(tx, tenant, patient, stream.int("own")? > 0).await? };
+    let head_due = [stream.int_opt("asks")?, stream.int_opt("audits")?, write].into_iter().flatten().min();
+    let fresh_at = stream.int_opt("newest_fresh_at")?.unwrap_or(0);
     tx.execute(
         "UPDATE streams SET head_due = $3, fresh_at = $4 WHERE tenant_id = $1 AND patient_id = $2",
         args![tenant, patient, head_due, fresh_at],
     )
     .await?;
-    if let Some(at) = head_due {
-        wake_lane(tx, tenant, stream.int("shard")?, Timestamp(at), now).await?;
-    }
-    Ok(())
+    let shard = stream.int("shard")?;
+    Ok(head_due.map(|at| (shard, Timestamp(at))))
 }
 
 /// Touches many streams, in the order in which everybody locks them.
 pub(crate) async fn touch_streams(tx: &mut Tx, tenant: &TenantId, mut patients: Vec<PatientId>, now: Timestamp) -> Result<()> {
     patients.sort_unstable();
     patients.dedup();
+    let mut lanes: BTreeMap<i64, Timestamp> = BTreeMap::new();
     for patient in patients {
-        touch_stream(tx, tenant, patient, now).await?;
+        if let Some((shard, at)) = touch(tx, tenant, patient).await? {
+            let due = lanes.entry(shard).or_insert(at);
+            *due = at.min(*due);
+        }
+    }
+    for (shard, at) in lanes {
+        wake_lane(tx, tenant, shard, at, now).await?;
     }
     Ok(())
 }
@@ -302,53 +295,51 @@ pub(crate) fn rising_ids(rng: &dyn Rng, now: Timestamp, n: usize) -> Vec<uuid::U
     ids
 }
 
-const MOVES: &str = "SELECT \
+/// All that decides when a stream is due, but for the row in front.
+const STREAM: &str = "SELECT s.shard, s.blocked, \
     (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain')) AS unsettled, \
-    (SELECT MIN(due_at) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain') \
-     AND state = 'uncertain') AS asks, \
+    (SELECT MIN(CASE WHEN state = 'uncertain' THEN due_at END) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
+     AND state IN ('in_flight', 'uncertain')) AS asks, \
     (SELECT MIN(audit_at) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
-     AND state = 'delivered') AS audits";
+     AND state = 'delivered') AS audits, \
+    (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
+     AND state IN ('pending', 'retry_scheduled', 'held')) AS own, \
+    (SELECT CASE WHEN backlog THEN 0 ELSE created_at END FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
+     AND state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain') ORDER BY seq DESC LIMIT 1) AS newest_fresh_at \
+    FROM streams s WHERE s.tenant_id = $1 AND s.patient_id = $2";
+
+/// The first row of an observation that may go, and until when attempts on its resource stay open.
+const HEAD: &str = "SELECT d.due_at, (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) FROM attempts a \
+      WHERE a.tenant_id = $1 AND a.resource_id = d.observation_id AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS settles \
+    FROM deliveries d WHERE d.tenant_id = $1 AND d.patient_id = $2 \
+    AND d.state IN ('pending', 'retry_scheduled') AND d.observation_id IS NOT NULL \
+    AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = d.observation_id \
+      AND h.state = 'held' AND h.seq < d.seq) ORDER BY d.seq LIMIT 1";
+
+/// The Patient's own rows that wait or are held (no index offers the order, so that they are found without its observations).
+const OWN: &str = "SELECT d.state, d.reason, d.due_at, (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) \
+      FROM attempts a WHERE a.tenant_id = $1 AND a.resource_id = $2 AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS settles \
+    FROM deliveries d WHERE d.tenant_id = $1 AND d.patient_id = $2 AND d.observation_id IS NULL \
+    AND d.state IN ('pending', 'retry_scheduled', 'held') ORDER BY d.seq + 0";
 
 /// When the patient's next new write may go; `None`: not by itself. The Patient goes before what needs it.
-async fn next_write(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Result<Option<i64>> {
-    let own = tx
-        .rows(
-            "SELECT state, reason, due_at FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
-             AND state IN ('pending', 'retry_scheduled', 'held') ORDER BY seq",
-            args![tenant, patient],
-        )
-        .await?;
+async fn next_write(tx: &mut Tx, tenant: &TenantId, patient: PatientId, has_own: bool) -> Result<Option<i64>> {
+    let own = if has_own { tx.rows(OWN, args![tenant, patient]).await? } else { Vec::new() };
     let own_held = own.iter().map(state_of).collect::<Result<Vec<_>>>()?;
     if own_held.contains(&State::Held(HeldReason::PatientUnlinked)) {
         return Ok(None);
     }
-    let (due, resource) = match own.first().filter(|_| own_held.first().is_some_and(|state| !matches!(state, State::Held(_)))) {
-        Some(row) => (row.int_opt("due_at")?, patient.0),
+    let head;
+    let row = match own.first().filter(|_| own_held.first().is_some_and(|state| !matches!(state, State::Held(_)))) {
+        Some(row) => row,
         None => {
-            let head = tx
-                .row(
-                    "SELECT d.due_at, d.observation_id FROM deliveries d WHERE d.tenant_id = $1 AND d.patient_id = $2 \
-                     AND d.state IN ('pending', 'retry_scheduled') AND d.observation_id IS NOT NULL \
-                     AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = d.observation_id \
-                      AND h.state = 'held' AND h.seq < d.seq) ORDER BY d.seq LIMIT 1",
-                    args![tenant, patient],
-                )
-                .await?;
-            let Some(head) = head else { return Ok(None) };
-            (head.int_opt("due_at")?, head.uuid("observation_id")?)
+            head = tx.row(HEAD, args![tenant, patient]).await?;
+            let Some(head) = &head else { return Ok(None) };
+            head
         }
     };
-    let Some(due) = due else { return Ok(None) };
-    let settles = tx
-        .row(
-            "SELECT MAX(CASE WHEN class IS NULL THEN 9223372036854775807 ELSE settle_until END) AS settles FROM attempts \
-             WHERE tenant_id = $1 AND resource_id = $2 AND is_write AND (class IS NULL OR class = 'uncertain')",
-            args![tenant, resource],
-        )
-        .await?
-        .ok_or(Error::Corrupt("attempts"))?
-        .int_opt("settles")?;
-    Ok(match settles {
+    let Some(due) = row.int_opt("due_at")? else { return Ok(None) };
+    Ok(match row.int_opt("settles")? {
         None => Some(due),
         Some(i64::MAX) => None,
         Some(until) => Some(due.max(until + 1)),

@@ -47,9 +47,10 @@ impl Tenant {
                     for row in tx.rows(sql, args![&tenant]).await? {
                         add(&mut counts, &row.text("state")?, row.int("n")?);
                     }
-                    // Rows that wait for their patient are few, and found by the blocked streams.
-                    let blocked = "SELECT d.state, COUNT(*) AS n FROM streams s JOIN deliveries d ON d.tenant_id = s.tenant_id \
-                        AND d.patient_id = s.patient_id WHERE s.tenant_id = $1 AND s.blocked IS NOT NULL \
+                    // Rows that wait for their patient are few, and found by the blocked streams: the order of a CROSS JOIN is SQLite's
+                    // own, which otherwise goes through everything that waits.
+                    let blocked = "SELECT d.state, COUNT(*) AS n FROM streams s CROSS JOIN deliveries d WHERE d.tenant_id = s.tenant_id \
+                        AND d.patient_id = s.patient_id AND s.tenant_id = $1 AND s.blocked IS NOT NULL \
                         AND d.state IN ('pending', 'retry_scheduled') GROUP BY d.state";
                     let waiting = if lens.connection.is_some() {
                         counts

@@ -1,5 +1,6 @@
 //! Tasks of the house, run as `cargo xtask TASK`; they need nothing but cargo.
 
+mod bench;
 mod fuzz;
 mod interop;
 mod model;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Some("interop") => interop::run(&root, &rest),
         Some("sim") => sim::run(&root, &rest),
         Some("processes") => processes::run(&root, &rest),
+        Some("bench") => bench::run(&root, &rest),
         Some("model") => model::run(&root, &rest),
         _ => {
             eprintln!(
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
                  cargo xtask supply                      licences, bans and sources of every dependency, by deny.toml\n\
                  cargo xtask sabotage [--list | NAME...] takes one rule at a time out of a copy of the source and wants a test to see it\n\
                  cargo xtask sim --seeds N --hours H     so many simulated worlds; one failing seed again: --seed S\n\
+                 cargo xtask bench NAME [--help]         how fast the built ponte is, beside a bare loop and the database alone\n\
                  cargo xtask model                       the protocol, every order of events within bounds, over the product's transition function\n\
                  cargo xtask processes [--minutes N] [--seed S] [NAME...] real nodes, databases and lines that fail: nodes, lanes, failover, pgbouncer\n\
                  cargo xtask fuzz [--seconds N] [NAME...] each reader of foreign bytes, N seconds (10) of made-up input; needs a nightly toolchain\n\

@@ -3,8 +3,12 @@
 use crate::{Error, Result, Way};
 use model::{AttemptId, DeliveryId, EhrId, ObservationId, PatientId, RunId, TenantId, Timestamp};
 use sqlx::{Connection as _, Postgres, Row as _, Sqlite, SqliteConnection, Transaction};
+use std::collections::BTreeMap;
 
 /// A statement: the same text on both engines, or one each. Parameters are `$1`, `$2` … on both.
+///
+/// SQLite plans a prepared statement anew whenever a value is bound that its plan may depend on: of `LIMIT $1`, and of `state = $1` where
+/// a partial index names a state. On the way of every row stand literals, and `state = CAST($1 AS TEXT)`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sql {
     /// For SQLite.
@@ -89,7 +93,11 @@ pub(crate) struct Tx {
     keeps: bool,
     disturbed: bool,
     rings: bool,
+    counts: Counts,
 }
+
+/// What is still to be added to the kept counters: tenant, shard, state.
+type Counts = BTreeMap<(String, i64, String), i64>;
 
 enum Conn {
     /// The writer's connection; the writer itself begins and commits.
@@ -127,7 +135,7 @@ macro_rules! bound {
 
 impl Tx {
     pub(super) fn sqlite_writer(conn: SqliteConnection) -> Self {
-        Self { conn: Conn::SqliteWriter(conn), keeps: true, disturbed: false, rings: false }
+        Self { conn: Conn::SqliteWriter(conn), keeps: true, disturbed: false, rings: false, counts: Counts::new() }
     }
 
     /// Ends the writer's connection in order.
@@ -138,11 +146,11 @@ impl Tx {
     }
 
     pub(super) fn sqlite_read(tx: Transaction<'static, Sqlite>) -> Self {
-        Self { conn: Conn::SqliteReader(tx), keeps: true, disturbed: false, rings: false }
+        Self { conn: Conn::SqliteReader(tx), keeps: true, disturbed: false, rings: false, counts: Counts::new() }
     }
 
     pub(super) fn postgres(tx: Transaction<'static, Postgres>, way: Way) -> Self {
-        Self { conn: Conn::Postgres(tx), keeps: way == Way::Direct, disturbed: false, rings: false }
+        Self { conn: Conn::Postgres(tx), keeps: way == Way::Direct, disturbed: false, rings: false, counts: Counts::new() }
     }
 
     /// Runs a statement; says how many rows it touched.
@@ -161,6 +169,36 @@ impl Tx {
     pub(crate) async fn row(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<Option<Row>> {
         let row: Result<MaybeRow, sqlx::Error> = run!(self, sql, args, fetch_optional);
         row.map(|row| row.0).map_err(|error| self.note(error))
+    }
+
+    /// Adds to a kept counter when the write ends: a hundred rows that move alike are one addition.
+    pub(crate) fn count(&mut self, tenant: &TenantId, shard: i64, state: &str, by: i64) {
+        *self.counts.entry((tenant.as_str().to_owned(), shard, state.to_owned())).or_default() += by;
+    }
+
+    /// Ends a write: its counters, always in the same order, so that two transactions do not wait for each other in a ring.
+    pub(super) async fn write_counts(&mut self) -> Result<()> {
+        for ((tenant, shard, state), by) in std::mem::take(&mut self.counts) {
+            if by != 0 {
+                self.execute(
+                    "INSERT INTO counters (tenant_id, shard, state, n) VALUES ($1, $2, $3, $4) \
+                     ON CONFLICT (tenant_id, shard, state) DO UPDATE SET n = counters.n + excluded.n",
+                    args![tenant, shard, state, by],
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets what a write that failed would have counted.
+    pub(super) fn forget_counts(&mut self) {
+        self.counts.clear();
+    }
+
+    /// Whether nobody else writes meanwhile, so that no row needs a lock.
+    pub(crate) fn is_alone(&self) -> bool {
+        !matches!(self.conn, Conn::Postgres(_))
     }
 
     /// Something of this process may be due once this is committed. `idle_lane`: a lane that nobody watches has become

@@ -54,10 +54,16 @@ where
         Box::pin(async move {
             let Self { f, answer } = *self;
             tx.take_rings();
-            let result = match AssertUnwindSafe(async { f(tx).await }).catch_unwind().await {
+            let whole = async {
+                let value = f(tx).await?;
+                tx.write_counts().await?;
+                Ok(value)
+            };
+            let result = match AssertUnwindSafe(whole).catch_unwind().await {
                 Ok(result) => result,
                 Err(_) => Err(Error::Database("a write of ours broke off".to_owned())),
             };
+            tx.forget_counts();
             let rings = tx.take_rings();
             Finish {
                 ok: result.is_ok(),

@@ -9,19 +9,19 @@ use std::sync::Arc;
 /// Two nodes may find lanes of one tenant at once; whoever comes second looks again, so often at most.
 const LOOKS: u32 = 8;
 
+/// The first condition is that of the index `lanes_due`: lanes at rest are not looked at, however many tenants there are.
 macro_rules! free_lane {
     () => {
         "SELECT l.tenant_id, l.shard, l.lease_until FROM lanes l JOIN tenants t ON t.tenant_id = l.tenant_id \
          LEFT JOIN fhir_integration_configs c ON c.tenant_id = l.tenant_id \
          LEFT JOIN connections r ON r.tenant_id = l.tenant_id \
-         WHERE (l.lease_until IS NOT NULL AND l.lease_until <= $1) \
-         OR (l.lease_until IS NULL AND l.due_at <= $1 AND c.enabled AND c.sync_direction <> 'pull' \
+         WHERE (l.due_at IS NOT NULL OR l.lease_until IS NOT NULL) \
+         AND ((l.lease_until IS NOT NULL AND l.lease_until <= $1) \
+          OR (l.lease_until IS NULL AND l.due_at <= $1 AND c.enabled AND c.sync_direction <> 'pull' \
            AND (r.not_before IS NULL OR r.not_before <= $1) \
            AND NOT EXISTS (SELECT 1 FROM installation i WHERE i.state <> 'running') \
-           AND l.tenant_id NOT IN (SELECT b.tenant_id FROM lanes b JOIN fhir_integration_configs bc ON bc.tenant_id = b.tenant_id \
-             LEFT JOIN connections br ON br.tenant_id = b.tenant_id WHERE b.lease_until > $1 \
-             GROUP BY b.tenant_id, bc.max_concurrency, br.failures \
-             HAVING COUNT(*) >= CASE WHEN br.failures > 0 THEN 1 ELSE bc.max_concurrency END)) \
+           AND (SELECT COUNT(*) FROM lanes b WHERE b.tenant_id = l.tenant_id AND b.lease_until > $1) \
+             < CASE WHEN r.failures > 0 THEN 1 ELSE c.max_concurrency END)) \
          ORDER BY t.served_at, l.served_at, l.tenant_id, l.shard LIMIT 1"
     };
 }
@@ -110,10 +110,8 @@ pub(super) async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>> {
         LEFT JOIN connections r ON r.tenant_id = l.tenant_id \
         WHERE l.lease_until IS NULL AND l.due_at IS NOT NULL AND c.enabled AND c.sync_direction <> 'pull' \
         AND NOT EXISTS (SELECT 1 FROM installation i WHERE i.state <> 'running') \
-        AND l.tenant_id NOT IN (SELECT b.tenant_id FROM lanes b JOIN fhir_integration_configs bc ON bc.tenant_id = b.tenant_id \
-          LEFT JOIN connections br ON br.tenant_id = b.tenant_id WHERE b.lease_until IS NOT NULL \
-          GROUP BY b.tenant_id, bc.max_concurrency, br.failures \
-          HAVING COUNT(*) >= CASE WHEN br.failures > 0 THEN 1 ELSE bc.max_concurrency END)";
+        AND (SELECT COUNT(*) FROM lanes b WHERE b.tenant_id = l.tenant_id AND b.lease_until IS NOT NULL) \
+          < CASE WHEN r.failures > 0 THEN 1 ELSE c.max_concurrency END";
     let pulls = "SELECT MIN(CASE WHEN r.not_before > p.due_at THEN r.not_before ELSE p.due_at END) AS at FROM pulls p \
         JOIN fhir_integration_configs c ON c.tenant_id = p.tenant_id \
         LEFT JOIN connections r ON r.tenant_id = p.tenant_id \
@@ -135,7 +133,8 @@ macro_rules! free_pull {
         "SELECT p.tenant_id, p.patient_id, r.generation FROM pulls p \
          JOIN fhir_integration_configs c ON c.tenant_id = p.tenant_id \
          JOIN connections r ON r.tenant_id = p.tenant_id \
-         WHERE ((p.lease_until IS NULL AND p.due_at <= $1) OR (p.lease_until IS NOT NULL AND p.lease_until <= $1)) \
+         WHERE (p.due_at IS NOT NULL OR p.lease_until IS NOT NULL) \
+         AND ((p.lease_until IS NULL AND p.due_at <= $1) OR (p.lease_until IS NOT NULL AND p.lease_until <= $1)) \
          AND c.enabled AND c.sync_direction <> 'push' AND (r.not_before IS NULL OR r.not_before <= $1) \
          AND NOT EXISTS (SELECT 1 FROM installation i WHERE i.state = 'paused') \
          AND p.tenant_id NOT IN (SELECT b.tenant_id FROM pulls b WHERE b.lease_until > $1 GROUP BY b.tenant_id HAVING COUNT(*) >= $2) \

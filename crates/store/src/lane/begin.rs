@@ -3,7 +3,7 @@
 use super::{Begin, Lane};
 use crate::engine::{Tx, args};
 use crate::ledger::raw::{Raw, lock_patients_of};
-use crate::{Error, Result};
+use crate::{Error, Result, standing};
 use model::delivery::{Event, next};
 use model::{DeliveryId, Means, State, Timestamp};
 
@@ -22,18 +22,15 @@ pub(super) enum Begun {
 pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Vec<Begin>) -> Result<Begun> {
     let ids: Vec<DeliveryId> = attempts.iter().map(|attempt| attempt.delivery).collect();
     lock_patients_of(tx, &lane.tenant, &ids).await?;
-    let mut rows = Vec::with_capacity(attempts.len());
+    let known = Raw::load_all(tx, &lane.tenant, &ids).await?;
     for attempt in &attempts {
-        let raw = Raw::load(tx, &lane.tenant, attempt.delivery)
-            .await?
-            .filter(|raw| raw.shard == lane.shard)
-            .ok_or(Error::Corrupt("deliveries"))?;
-        if attempt.means.is_some() && !may_be_sent(&raw, now) {
+        let raw = known.get(&attempt.delivery).filter(|raw| raw.shard == lane.shard).ok_or(Error::Corrupt("deliveries"))?;
+        if attempt.means.is_some() && !may_be_sent(raw, now) {
             return Ok(Begun::Moved);
         }
-        rows.push(raw);
     }
-    for (attempt, raw) in attempts.into_iter().zip(rows) {
+    for attempt in attempts {
+        let raw = known.get(&attempt.delivery).ok_or(Error::Corrupt("deliveries"))?;
         let resource = raw.observation.map_or(raw.patient.0, |id| id.0);
         tx.execute(
             "INSERT INTO attempts (tenant_id, id, delivery_id, shard, resource_id, epoch, at, request, means, is_write) \
@@ -53,16 +50,18 @@ pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Ve
         )
         .await?;
         let Some(means) = attempt.means else { continue };
-        if !raw.go(tx, &lane.tenant, now, State::InFlight, None).await? {
+        // From here on some byte may have left: nothing is proven any more.
+        let moved = tx
+            .execute(
+                "UPDATE deliveries SET state = $4, reason = NULL, due_at = NULL, updated_at = $5, claims = claims + 1, means = $6, \
+                   match_etag = $7, sent_before = true, proven_not_applied = false WHERE tenant_id = $1 AND id = $2 AND state = CAST($3 AS TEXT)",
+                args![&lane.tenant, raw.id, raw.state.word(), State::InFlight.word(), now, means.word(), attempt.match_etag],
+            )
+            .await?;
+        if moved == 0 {
             return Err(Error::Corrupt("deliveries"));
         }
-        // From here on some byte may have left: nothing is proven any more.
-        tx.execute(
-            "UPDATE deliveries SET claims = claims + 1, means = $3, match_etag = $4, sent_before = true, proven_not_applied = false \
-             WHERE tenant_id = $1 AND id = $2",
-            args![&lane.tenant, raw.id, means.word(), attempt.match_etag],
-        )
-        .await?;
+        standing::note_move(tx, &lane.tenant, lane.shard, &raw.patient.to_string(), raw.state, State::InFlight).await?;
     }
     // The streams are touched when the lane's owner settles, or by whoever takes the lane over.
     Ok(Begun::All)

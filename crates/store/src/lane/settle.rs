@@ -7,6 +7,7 @@ use crate::seal::DataKey;
 use crate::{Error, Inner, Result, standing};
 use model::delivery::{Action, Event, Facts, next};
 use model::{AttemptId, Class, DeliveryId, EhrId, LateAnswer, ObservationId, State, TenantId, Timestamp};
+use std::collections::BTreeMap;
 
 /// What the tenant is told of a row that has killed the process again and again.
 const KILLED: &str =
@@ -40,14 +41,20 @@ impl<'a> Settling<'a> {
     pub(super) async fn settle(&self, tx: &mut Tx, settlements: &[Settlement]) -> Result<()> {
         let ids: Vec<DeliveryId> = settlements.iter().map(|settlement| settlement.delivery).collect();
         let patients = lock_patients_of(tx, self.tenant, &ids).await?;
+        // Read together where none can change what is known of another.
+        let alone = patients.len() == settlements.len();
+        let mut known = if alone { Raw::load_all(tx, self.tenant, &ids).await? } else { BTreeMap::new() };
         for settlement in settlements {
-            self.settle_one(tx, settlement).await?;
+            let raw = match known.remove(&settlement.delivery) {
+                Some(raw) => raw,
+                None => Raw::load(tx, self.tenant, settlement.delivery).await?.ok_or(Error::Corrupt("deliveries"))?,
+            };
+            self.settle_one(tx, settlement, raw).await?;
         }
         standing::touch_streams(tx, self.tenant, patients, self.now).await
     }
 
-    async fn settle_one(&self, tx: &mut Tx, settlement: &Settlement) -> Result<()> {
-        let raw = Raw::load(tx, self.tenant, settlement.delivery).await?.ok_or(Error::Corrupt("deliveries"))?;
+    async fn settle_one(&self, tx: &mut Tx, settlement: &Settlement, raw: Raw) -> Result<()> {
         let was_write = self.end_attempt(tx, settlement).await?;
         let claims = if was_write { 0 } else { raw.claims };
         match self.standing_after(&raw, settlement, was_write) {
@@ -62,6 +69,9 @@ impl<'a> Settling<'a> {
         if settlement.state == State::Delivered {
             tx.execute("UPDATE patients SET last_sync_at = $3 WHERE tenant_id = $1 AND id = $2", args![self.tenant, raw.patient, self.now])
                 .await?;
+        }
+        if !raw.may_be_overtaken() {
+            return Ok(());
         }
         supersede_older(tx, self.tenant, self.now, raw.resource()).await
     }
@@ -118,9 +128,10 @@ impl<'a> Settling<'a> {
 
     async fn write_standing(&self, tx: &mut Tx, raw: &Raw, settlement: &Settlement, state: State, claims: i64) -> Result<()> {
         let due_at = settlement.due_at.filter(|_| !state.is_final() && !matches!(state, State::Held(_)));
-        if !raw.go(tx, self.tenant, self.now, state, due_at).await? {
-            return Err(Error::Corrupt("deliveries"));
-        }
+        let reason = match state {
+            State::Held(reason) => Some(reason.word()),
+            _ => None,
+        };
         let message = self.seal("deliveries", raw.id.0, settlement.message.as_deref())?;
         let tried = i64::from(settlement.counts_try);
         let (first_failed_at, down_then) = match (settlement.counts_try, raw.first_failed_at) {
@@ -129,13 +140,14 @@ impl<'a> Settling<'a> {
         };
         let delivered_at = (state == State::Delivered && raw.delivered_at.is_none()).then_some(self.now);
         let (audit_at, audit_stage) = settlement.audit.map_or((None, 0), |(at, stage)| (Some(at), stage));
-        tx.execute(
-            "UPDATE deliveries SET claims = $3, tries = tries + $4, round_tries = CASE WHEN $5 THEN $4 ELSE round_tries + $4 END, \
+        let written = tx.execute(
+            "UPDATE deliveries SET state = $17, reason = $18, due_at = $19, \
+               claims = $3, tries = tries + $4, round_tries = CASE WHEN $5 THEN $4 ELSE round_tries + $4 END, \
                proven_not_applied = COALESCE($6, proven_not_applied), ehr_id = COALESCE($7, ehr_id), ehr_version = COALESCE($8, ehr_version), \
                first_failed_at = COALESCE(first_failed_at, $9), down_ms_then = COALESCE($10, down_ms_then), \
                delivered_at = COALESCE(delivered_at, $11), audit_at = $12, audit_stage = $13, \
                sealed_message = COALESCE($14, sealed_message), updated_at = $15 \
-             WHERE tenant_id = $1 AND id = $2",
+             WHERE tenant_id = $1 AND id = $2 AND state = CAST($16 AS TEXT)",
             args![
                 self.tenant,
                 raw.id,
@@ -151,11 +163,18 @@ impl<'a> Settling<'a> {
                 audit_at,
                 audit_stage,
                 message,
-                self.now
+                self.now,
+                raw.state.word(),
+                state.word(),
+                reason,
+                due_at
             ],
         )
-        .await
-        .map(drop)
+        .await?;
+        if written == 0 {
+            return Err(Error::Corrupt("deliveries"));
+        }
+        standing::note_move(tx, self.tenant, raw.shard, &raw.patient.to_string(), raw.state, state).await
     }
 
     /// What has killed the process again and again is dead, if it is known not to be there.
@@ -196,17 +215,19 @@ impl<'a> Settling<'a> {
         if settlement.ehr_id.is_none() && settlement.ehr_version.is_none() && !settlement.synced {
             return Ok(());
         }
-        let sql =
-            "SELECT ehr_id, ehr_version, ehr_generation, synced_version, synced_at FROM observations WHERE tenant_id = $1 AND id = $2";
-        let row = tx.row(sql, args![self.tenant, id]).await?.ok_or(Error::Corrupt("observations"))?;
+        let sql = "SELECT o.ehr_id, o.ehr_version, o.ehr_generation, o.synced_version, o.synced_at, \
+             (SELECT x.id FROM observations x WHERE x.tenant_id = $1 AND x.ehr_generation = $3 AND x.ehr_id = $4 AND x.id <> $2) AS other \
+             FROM observations o WHERE o.tenant_id = $1 AND o.id = $2";
+        let args = args![self.tenant, id, self.generation, settlement.ehr_id.clone()];
+        let row = tx.row(sql, args).await?.ok_or(Error::Corrupt("observations"))?;
         let present = row.int_opt("ehr_generation")? == Some(self.generation);
         let known = if present { row.int_opt("synced_version")? } else { None };
         if known.is_some_and(|known| known > raw.version) {
             return Ok(());
         }
         let ehr_id = match &settlement.ehr_id {
-            Some(ehr_id) => self.free_ehr_id(tx, id, ehr_id).await?,
-            None => None,
+            Some(ehr_id) if row.text_opt("other")?.is_some() => self.free_ehr_id(tx, id, ehr_id).await?,
+            known => known.clone(),
         };
         let ehr_id = ehr_id.or(if present { row.ehr_id_opt("ehr_id")? } else { None });
         let ehr_version = settlement.ehr_version.clone().or(if present { row.text_opt("ehr_version")? } else { None });

@@ -18,7 +18,7 @@ pub(super) async fn take_over(tx: &mut Tx, lane: &Lane, now: Timestamp, settle_m
     .await?;
     let opened = tx
         .rows(
-            "SELECT DISTINCT delivery_id FROM attempts WHERE tenant_id = $1 AND shard = $2 AND is_write \
+            "SELECT delivery_id FROM attempts WHERE tenant_id = $1 AND shard = $2 AND is_write \
              AND (class IS NULL OR class = 'uncertain') AND (class IS NULL OR settle_until >= $3)",
             args![&lane.tenant, lane.shard, now],
         )

@@ -8,9 +8,6 @@ use crate::seal::DataKey;
 use crate::{Error, Result};
 use model::{Class, LinkState, Patient, PatientId, ResourceKey, State, Timestamp};
 
-/// Rows that wait for an answer of the EHR, rows that wait for their turn, and readings that are shown of one patient at once.
-const SHOWN: i64 = 8;
-
 pub(super) async fn work(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp, limit: u32) -> Result<Vec<PatientWork>> {
     let generation = tx
         .row("SELECT generation FROM connections WHERE tenant_id = $1", args![&lane.tenant])
@@ -56,18 +53,21 @@ async fn whose_turn(tx: &mut Tx, lane: &Lane, now: Timestamp, limit: u32) -> Res
     Ok(chosen)
 }
 
+// The order of a CROSS JOIN is SQLite's own: without it the few chosen ones are looked for among all the tenant's deliveries. By
+// `seq + 0` no index offers the order, so that the Patient's few rows are found without its observations.
+// Of each kind eight at most are shown of one patient. A limit that is bound has SQLite plan anew each time.
 const ROWS: &str = concat!(
     "WITH chosen AS ( \
        SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain') \
-         ORDER BY CASE WHEN due_at IS NULL THEN 1 ELSE 0 END, due_at, seq LIMIT $4) asked \
+         ORDER BY CASE WHEN due_at IS NULL THEN 1 ELSE 0 END, due_at, seq LIMIT 8) asked \
        UNION SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
-         AND state IN ('pending', 'retry_scheduled', 'held') ORDER BY seq LIMIT $4) own \
+         AND state IN ('pending', 'retry_scheduled', 'held') ORDER BY seq + 0 LIMIT 8) own \
        UNION SELECT id FROM (SELECT w.id FROM deliveries w WHERE w.tenant_id = $1 AND w.patient_id = $2 \
          AND w.state IN ('pending', 'retry_scheduled') AND w.observation_id IS NOT NULL \
          AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = w.observation_id \
-           AND h.state = 'held' AND h.seq < w.seq) ORDER BY w.seq LIMIT $4) waiting \
+           AND h.state = 'held' AND h.seq < w.seq) ORDER BY w.seq LIMIT 8) waiting \
        UNION SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
-         AND state = 'delivered' AND audit_at <= $3 ORDER BY audit_at LIMIT $4) audited) \
+         AND state = 'delivered' AND audit_at <= $3 ORDER BY audit_at LIMIT 8) audited) \
      SELECT ",
     raw_columns!(),
     ", d.backlog, d.tries, d.round_tries, d.match_etag, d.audit_at, d.audit_stage, d.down_ms_then, d.created_at, \
@@ -75,16 +75,16 @@ const ROWS: &str = concat!(
      o.ehr_id AS resource_ehr_id, o.ehr_version AS resource_ehr_version, o.ehr_generation AS resource_generation, \
      o.synced_version AS resource_synced, v.sealed_draft AS sealed_content, \
      (SELECT MAX(p.version) FROM deliveries p WHERE p.tenant_id = $1 AND p.patient_id = $2 AND p.observation_id IS NULL \
-       AND p.generation = $5 AND p.state = 'delivered') AS patient_synced \
-     FROM chosen c JOIN deliveries d ON d.tenant_id = $1 AND d.id = c.id \
+       AND p.generation = $4 AND p.state = 'delivered') AS patient_synced \
+     FROM chosen c CROSS JOIN deliveries d \
      LEFT JOIN observations o ON o.tenant_id = $1 AND o.id = d.observation_id \
      LEFT JOIN observation_versions v ON v.tenant_id = $1 AND v.observation_id = d.observation_id AND v.version = d.version \
-     ORDER BY CASE WHEN d.state = 'delivered' THEN 1 ELSE 0 END, CASE WHEN d.observation_id IS NULL THEN 0 ELSE 1 END, d.seq"
+     WHERE d.tenant_id = $1 AND d.id = c.id ORDER BY CASE WHEN d.state = 'delivered' THEN 1 ELSE 0 END, CASE WHEN d.observation_id IS NULL THEN 0 ELSE 1 END, d.seq"
 );
 
 /// What is open of a patient (its own Patient first, then in the order of acceptance), and what is to be read once more.
 async fn rows_of(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp, generation: i64, patient: &Patient) -> Result<Vec<WorkRow>> {
-    let rows = tx.rows(Sql::from(ROWS), args![&lane.tenant, patient.id, now, SHOWN, generation]).await?;
+    let rows = tx.rows(Sql::from(ROWS), args![&lane.tenant, patient.id, now, generation]).await?;
     rows.iter().map(|row| read(row, key, now, generation, patient)).collect()
 }
 

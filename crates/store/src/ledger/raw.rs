@@ -4,7 +4,7 @@ use crate::engine::{Row, Sql, Tx, args};
 use crate::{Error, Result, standing};
 use model::delivery::{Event, Facts, next};
 use model::{DeliveryId, Means, ObservationId, PatientId, ResourceKey, State, TenantId, Timestamp};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One row, with what its attempts leave open.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub(crate) struct Raw {
     pub(crate) delivered_at: Option<Timestamp>,
     /// A newer version of the resource was accepted.
     pub(crate) newer_exists: bool,
+    /// Another row of the resource waits (taken for granted of a Patient).
+    others_wait: bool,
     own_open_until: Option<Timestamp>,
     resource_open_until: Option<Timestamp>,
 }
@@ -40,6 +42,8 @@ macro_rules! raw_columns {
              AND n.observation_id IS NULL AND n.seq > d.seq) \
            ELSE EXISTS (SELECT 1 FROM deliveries n WHERE n.tenant_id = d.tenant_id AND n.observation_id = d.observation_id \
              AND n.seq > d.seq) END AS newer_exists, \
+         d.observation_id IS NULL OR EXISTS (SELECT 1 FROM deliveries w WHERE w.tenant_id = d.tenant_id AND w.observation_id = d.observation_id \
+           AND w.id <> d.id AND w.state IN ('pending', 'retry_scheduled', 'held')) AS others_wait, \
          (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) FROM attempts a \
            WHERE a.tenant_id = d.tenant_id AND a.resource_id = COALESCE(d.observation_id, d.patient_id) AND a.delivery_id = d.id \
            AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS own_open_until, \
@@ -55,6 +59,29 @@ impl Raw {
     pub(crate) async fn load(tx: &mut Tx, tenant: &TenantId, id: DeliveryId) -> Result<Option<Self>> {
         let sql = Sql::from(concat!("SELECT ", raw_columns!(), " FROM deliveries d WHERE d.tenant_id = $1 AND d.id = $2"));
         tx.row(sql, args![tenant, id]).await?.as_ref().map(Self::read).transpose()
+    }
+
+    /// The rows with these ids, by one statement.
+    pub(crate) async fn load_all(tx: &mut Tx, tenant: &TenantId, ids: &[DeliveryId]) -> Result<BTreeMap<DeliveryId, Self>> {
+        let sql = Sql {
+            sqlite: concat!(
+                "SELECT ",
+                raw_columns!(),
+                " FROM json_each($2) j CROSS JOIN deliveries d WHERE d.tenant_id = $1 AND d.id = j.value"
+            ),
+            postgres: concat!(
+                "SELECT ",
+                raw_columns!(),
+                " FROM json_array_elements_text(CAST($2 AS json)) j(value) JOIN deliveries d ON d.tenant_id = $1 AND d.id = j.value"
+            ),
+        };
+        let rows = tx.rows(sql, args![tenant, json_list(ids)]).await?;
+        rows.iter().map(|row| Self::read(row).map(|raw| (raw.id, raw))).collect()
+    }
+
+    /// Whether anything of its resource may have been overtaken: else there is nothing that [`supersede_older`] would find.
+    pub(crate) fn may_be_overtaken(&self) -> bool {
+        self.newer_exists || self.others_wait
     }
 
     /// The newest row of a resource.
@@ -101,6 +128,7 @@ impl Raw {
             first_failed_at: row.ts_opt("first_failed_at")?,
             delivered_at: row.ts_opt("delivered_at")?,
             newer_exists: row.boolean("newer_exists")?,
+            others_wait: row.boolean("others_wait")?,
             own_open_until: row.ts_opt("own_open_until")?,
             resource_open_until: row.ts_opt("resource_open_until")?,
         })
@@ -184,14 +212,23 @@ pub(crate) async fn supersede_older(tx: &mut Tx, tenant: &TenantId, now: Timesta
 
 /// Locks the streams of the patients whose deliveries these are, in everybody's order, and names the patients.
 pub(crate) async fn lock_patients_of(tx: &mut Tx, tenant: &TenantId, deliveries: &[DeliveryId]) -> Result<Vec<PatientId>> {
-    let mut patients = BTreeSet::new();
-    for id in deliveries {
-        if let Some(row) = tx.row("SELECT patient_id FROM deliveries WHERE tenant_id = $1 AND id = $2", args![tenant, *id]).await? {
-            patients.insert(PatientId(row.uuid("patient_id")?));
+    let sql = Sql {
+        sqlite: "SELECT DISTINCT d.patient_id FROM json_each($2) j CROSS JOIN deliveries d WHERE d.tenant_id = $1 AND d.id = j.value",
+        postgres: "SELECT DISTINCT d.patient_id FROM json_array_elements_text(CAST($2 AS json)) j(value) \
+                   JOIN deliveries d ON d.tenant_id = $1 AND d.id = j.value",
+    };
+    let rows = tx.rows(sql, args![tenant, json_list(deliveries)]).await?;
+    let patients = rows.iter().map(|row| row.uuid("patient_id").map(PatientId)).collect::<Result<BTreeSet<_>>>()?;
+    if !tx.is_alone() {
+        for patient in &patients {
+            standing::lock_stream(tx, tenant, *patient).await?;
         }
     }
-    for patient in &patients {
-        standing::lock_stream(tx, tenant, *patient).await?;
-    }
     Ok(patients.into_iter().collect())
+}
+
+/// Ids as a JSON array of texts: one parameter for any number of them, on both engines.
+fn json_list(ids: &[DeliveryId]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+    format!("[{}]", ids.join(","))
 }

@@ -168,7 +168,8 @@ async fn may_be_there(tx: &mut Tx, ward: &Ward, id: ObservationId) -> Result<boo
              (SELECT COUNT(*) FROM observations WHERE tenant_id = $1 AND id = $2 AND (synced_version IS NOT NULL OR ehr_id IS NOT NULL)) \
              + (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND observation_id = $2 AND sent_before \
                 AND NOT proven_not_applied AND state <> 'dead') \
-             + (SELECT COUNT(*) FROM attempts WHERE tenant_id = $1 AND resource_id = $2 AND is_write AND (class IS NULL OR class IN \
+             + (SELECT COUNT(*) FROM deliveries d CROSS JOIN attempts a WHERE d.tenant_id = $1 AND d.observation_id = $2 \
+                AND a.tenant_id = $1 AND a.delivery_id = d.id AND a.is_write AND (a.class IS NULL OR a.class IN \
                 ('delivered', 'exists', 'uncertain', 'bad_response', 'conflict', 'multiple_matches'))) AS signs",
             args![&ward.tenant, id],
         )

@@ -16,6 +16,8 @@ const MAY: &[(&str, &[&str])] = &[
     ("line", &[]),
     ("processes", &["model", "line", "sandbox", "testing"]),
     ("sim", &["model", "ehr", "store", "sync", "sandbox"]),
+    // The real engine runs as a process of its own beside it.
+    ("bench", &["model", "fhir", "store", "web", "sandbox"]),
 ];
 
 pub(super) fn check(root: &Path, found: &mut Vec<String>) {
