@@ -47,6 +47,7 @@
 
 mod assumptions;
 mod fairness;
+mod first_put;
 mod gate;
 mod grades;
 mod homes;

@@ -358,7 +358,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
             find: "let created =\n        found.next == Next::End && versions.len() == 1",
             replace: "let created =\n        found.next == Next::End && !versions.is_empty() || versions.len() == 1",
         }],
-        watch: Watch::engine(&["outcomes::"]),
+        watch: Watch::engine(&["first_put::"]),
     },
     Sabotage {
         name: "probe-leaves-records",

@@ -3,8 +3,8 @@
 use super::{Books, ObservationBook, PatientBook, PullBook, RowBook, RunBook, Try, shard_of, stands_behind_a_held_one};
 use model::observation::DeliveryBrief;
 use model::{
-    Attempt, Delivery, DeliveryId, Direction, HeldReason, LinkState, Observation, ObservationId, Patient, PatientId, ResourceKey, RunId,
-    Source, State, Timestamp,
+    Attempt, Delivery, DeliveryId, Direction, HeldReason, LinkState, MeansPlan, Observation, ObservationId, Patient, PatientId,
+    ResourceKey, RunId, Source, State, Timestamp,
 };
 use ponte_store::{Content, PatientWork, PullState, Run, Status, WorkRow};
 
@@ -185,6 +185,8 @@ impl Books {
             down_since: ehr.down_since,
             next_probe_at: ehr.not_before,
             patients_held: i64::try_from(held.count()).unwrap(),
+            // Nobody here learns anything of an EHR.
+            plan: self.config.as_ref().map(|_| MeansPlan::default()),
         }
     }
 
