@@ -8,7 +8,7 @@ use testing::Dice;
 /// tests play them.
 const WITHOUT_IDENTIFIER: &[Fault] = &[Fault::EmptySearch, Fault::DropIdentifier, Fault::IdentifierRecased];
 
-/// What every so many worlds have to show, each of them.
+/// What an hour's weather is drawn from.
 pub fn shown() -> impl Iterator<Item = Fault> {
     Fault::ALL.iter().copied().filter(|fault| !WITHOUT_IDENTIFIER.contains(fault))
 }
