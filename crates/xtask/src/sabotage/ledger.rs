@@ -108,9 +108,9 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
             },
             Cut {
                 file: "crates/store/src/standing.rs",
-                find: r#"WHERE tenant_id = $1 AND resource_id = $2 AND is_write AND (class IS NULL OR class = 'uncertain')","#,
-                replace: r#"WHERE tenant_id = $1 AND resource_id = $2 AND is_write AND (class IS NULL OR class = 'uncertain') AND NOT EXISTS \
-             (SELECT 1 FROM deliveries x WHERE x.tenant_id = $1 AND x.id = attempts.delivery_id AND x.state = 'delivered')","#,
+                find: r#"a.resource_id = d.observation_id AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')"#,
+                replace: r#"a.resource_id = d.observation_id AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain') AND NOT EXISTS \
+             (SELECT 1 FROM deliveries x WHERE x.tenant_id = $1 AND x.id = a.delivery_id AND x.state = 'delivered')"#,
             },
         ],
         watch: Watch::engine(&["traces::trace_02"]),
@@ -192,8 +192,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
             Cut { file: "crates/sync/src/turn.rs", find: "if unsettled || work.blocked {", replace: "if work.blocked {" },
             Cut {
                 file: "crates/store/src/standing.rs",
-                find: r#"if stream.text_opt("blocked")?.is_some() || moves.int("unsettled")? > 0 { None }"#,
-                replace: r#"if stream.text_opt("blocked")?.is_some() { None }"#,
+                find: r#"let stopped = stream.text_opt("blocked")?.is_some() || stream.int("unsettled")? > 0;"#,
+                replace: r#"let stopped = stream.text_opt("blocked")?.is_some();"#,
             },
         ],
         watch: Watch::engine(&["fairness::an_uncertain_row", "laws::the_order"]),

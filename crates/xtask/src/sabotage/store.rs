@@ -41,8 +41,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "kept counters are those of the rows",
         cuts: &[Cut {
             file: "crates/store/src/standing.rs",
-            find: "        count(tx, tenant, shard, other.0, other.1).await?;\n",
-            replace: "        if to != State::Uncertain {\n            count(tx, tenant, shard, other.0, other.1).await?;\n        }\n",
+            find: "        tx.count(tenant, shard, to.word(), 1);\n",
+            replace: "        if to != State::Uncertain {\n            tx.count(tenant, shard, to.word(), 1);\n        }\n",
         }],
         watch: Watch::store(&["counters::each_step_of_a_row"]),
     },
