@@ -39,8 +39,7 @@ pub struct Wish {
 /// Runs it and prints a table.
 pub async fn run(wish: &Wish) {
     let site = Site::start(0).await;
-    let theirs: Vec<String> = (0..wish.patients.max(wish.tenants)).map(|n| format!("p{n}")).collect();
-    theirs.iter().for_each(|id| site.patient(id));
+    let theirs = site.patients(wish.patients.max(wish.tenants));
     let folder = tempfile::Builder::new().prefix("ponte-bench-").tempdir().unwrap();
     let store = store(folder.path()).await;
     let client = Client::new();
@@ -53,7 +52,7 @@ pub async fn run(wish: &Wish) {
         ward.accept(std::slice::from_ref(&patient), 1).await;
         small.push((ward, patient));
     }
-    crate::push::warm(folder.path(), &great, &patients, &client, "info").await;
+    crate::warm::warm(folder.path(), &great, &patients, &client, "info").await;
     let began = Instant::now();
     great.accept(&patients, wish.rows).await;
     println!("{} rows accepted by the store in {:.0} s", wish.rows, began.elapsed().as_secs_f64());

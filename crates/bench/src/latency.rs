@@ -1,11 +1,11 @@
 //! From the platform's call to the EHR's door, in realtime, on a node that has nothing else to do; and what such a node takes.
 
-use crate::platform::{Api, Ward, body, config, store};
+use crate::platform::{Api, body};
 use crate::process::{Node, cpu_s, memory_mib};
-use crate::push::warm;
 use crate::site::Site;
 use crate::table::{Table, percentile};
-use reqwest::{Client, Method};
+use crate::warm::Warm;
+use reqwest::Method;
 use std::time::{Duration, Instant};
 
 /// Patients by turns.
@@ -25,14 +25,7 @@ pub struct Wish {
 /// Runs it and prints a table.
 pub async fn run(wish: &Wish) {
     let site = Site::start(0).await;
-    let theirs: Vec<String> = (0..PATIENTS).map(|n| format!("p{n}")).collect();
-    theirs.iter().for_each(|id| site.patient(id));
-    let folder = tempfile::Builder::new().prefix("ponte-bench-").tempdir().unwrap();
-    let store = store(folder.path()).await;
-    let ward = Ward::open(&store, "hospital", &config(&site.base)).await;
-    let patients = ward.patients(&theirs).await;
-    let client = Client::new();
-    warm(folder.path(), &ward, &patients, &client, "info").await;
+    let Warm { folder, store, ward, patients, client } = Warm::up(&site, &site.patients(PATIENTS), "info").await;
     store.close().await;
 
     let node = Node::start(folder.path(), &[], &[]).await;

@@ -15,6 +15,7 @@ mod push;
 mod scale;
 mod site;
 mod table;
+mod warm;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;

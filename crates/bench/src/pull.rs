@@ -30,9 +30,8 @@ pub struct Wish {
 /// Runs it and prints a table.
 pub async fn run(wish: &Wish) {
     let site = Site::start(0).await;
-    let theirs: Vec<String> = (0..wish.patients).map(|n| format!("p{n}")).collect();
+    let theirs = site.patients(wish.patients);
     for id in &theirs {
-        site.patient(id);
         for k in 0..wish.each {
             let observation = json!({"resourceType": "Observation", "status": "final", "subject": {"reference": format!("Patient/{id}")},
                 "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4"}]}, "effectiveDateTime": "2026-11-25T08:30:00-03:00",

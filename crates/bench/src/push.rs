@@ -1,10 +1,11 @@
 //! A backlog is pushed: Ponte and the bare loop, one after the other, against the same EHR with the same rows.
 
 use crate::bare::{self, Done};
-use crate::platform::{Accepted, Api, Patient, Ward, config, store};
+use crate::platform::{Accepted, Api, Patient};
 use crate::process::{Node, cpu_s, memory_mib};
 use crate::site::Site;
 use crate::table::Table;
+use crate::warm::Warm;
 use std::time::{Duration, Instant};
 
 /// Pushes a backlog at each latency of the EHR, by Ponte and by a bare loop
@@ -48,14 +49,8 @@ pub async fn run(wish: &Wish) {
 
 async fn beside(wish: &Wish, latency: u64) -> (Done, Done) {
     let site = Site::start(0).await;
-    let theirs: Vec<String> = (0..wish.patients).map(|n| format!("p{n}")).collect();
-    theirs.iter().for_each(|id| site.patient(id));
-    let folder = tempfile::Builder::new().prefix("ponte-bench-").tempdir().unwrap();
-    let store = store(folder.path()).await;
-    let ward = Ward::open(&store, "hospital", &config(&site.base)).await;
-    let patients = ward.patients(&theirs).await;
-    let client = reqwest::Client::new();
-    warm(folder.path(), &ward, &patients, &client, &wish.log).await;
+    let theirs = site.patients(wish.patients);
+    let Warm { folder, store, ward, patients, client } = Warm::up(&site, &theirs, &wish.log).await;
     let rows = ward.accept(&patients, wish.rows).await;
     store.close().await;
     site.latency(latency);
@@ -76,17 +71,6 @@ async fn beside(wish: &Wish, latency: u64) -> (Done, Done) {
         println!("{}", folder.keep().display());
     }
     (ponte, bare)
-}
-
-/// Every patient has been read and every means is proven: what is measured is how it goes on, not how it begins.
-pub async fn warm(folder: &std::path::Path, ward: &Ward, patients: &[Patient], client: &reqwest::Client, log: &str) {
-    ward.accept(patients, patients.len()).await;
-    let node = Node::start(folder, &[("PONTE_LOG", log)], &[]).await;
-    let api = Api::of(client, &node.url, &ward.id);
-    while api.standing().await.0 > 0 {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    node.stop();
 }
 
 /// From the first write at the EHR until nothing is open any more.

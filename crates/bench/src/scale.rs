@@ -2,9 +2,9 @@
 
 use crate::platform::{Api, Ward, body, config, store};
 use crate::process::{Node, cpu_s, memory_mib};
-use crate::push::warm;
 use crate::site::Site;
 use crate::table::Table;
+use crate::warm::Warm;
 use reqwest::{Client, Method};
 use std::time::{Duration, Instant};
 
@@ -56,14 +56,7 @@ pub async fn run(wish: &Wish) {
 
 async fn backlog(rows: usize, measured: usize) -> (f64, f64, f64) {
     let site = Site::start(0).await;
-    let theirs: Vec<String> = (0..PATIENTS).map(|n| format!("p{n}")).collect();
-    theirs.iter().for_each(|id| site.patient(id));
-    let folder = tempfile::Builder::new().prefix("ponte-bench-").tempdir().unwrap();
-    let store = store(folder.path()).await;
-    let ward = Ward::open(&store, "hospital", &config(&site.base)).await;
-    let patients = ward.patients(&theirs).await;
-    let client = Client::new();
-    warm(folder.path(), &ward, &patients, &client, "info").await;
+    let Warm { folder, store, ward, patients, client } = Warm::up(&site, &site.patients(PATIENTS), "info").await;
     ward.accept(&patients, rows).await;
     store.close().await;
     site.latency(5);

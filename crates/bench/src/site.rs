@@ -81,6 +81,13 @@ impl Site {
     pub fn patient(&self, id: &str) {
         self.sandbox.put_resource(&json!({"resourceType": "Patient", "id": id, "active": true}).to_string()).unwrap();
     }
+
+    /// So many, and their ids.
+    pub fn patients(&self, count: usize) -> Vec<String> {
+        let ids: Vec<String> = (0..count).map(|n| format!("p{n}")).collect();
+        ids.iter().for_each(|id| self.patient(id));
+        ids
+    }
 }
 
 async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {

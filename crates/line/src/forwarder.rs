@@ -1,9 +1,10 @@
 //! One address before a server that may move: what a virtual IP or a DNS name is to those who connect to it.
 
+use crate::locked;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 #[derive(Debug)]
 struct Inside {
@@ -20,10 +21,6 @@ struct Inside {
 pub struct Forwarder {
     inside: Arc<Inside>,
     port: u16,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Forwarder {

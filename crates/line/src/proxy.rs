@@ -1,13 +1,14 @@
 //! A line between Ponte and the server that breaks: before a request, in the middle, behind it, before its answer; or the
 //! answer is held until nobody waits for it.
 
+use crate::locked;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What happens to one request.
@@ -83,10 +84,6 @@ struct Line {
 pub struct Proxy {
     line: Arc<Line>,
     port: u16,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Proxy {
