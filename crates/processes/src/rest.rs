@@ -22,14 +22,11 @@ pub async fn settle(tenants: &[Platform], sandbox: &Sandbox, whole: bool, limit:
         let mut open = Vec::new();
         for (n, tenant) in tenants.iter().enumerate() {
             let status = tenant.get("/fhir/status").await;
-            let count = |word: &str| status["counts"][word].as_i64().unwrap_or_else(|| panic!("no {word}: {status}"));
             let closed = if whole {
-                ["pending", "in_flight", "retry_scheduled", "held", "uncertain", "dead"].iter().all(|word| count(word) == 0)
+                let status = &status;
+                ["pending", "in_flight", "retry_scheduled", "held", "uncertain", "dead"].iter().all(|word| count(status, word) == 0)
             } else {
-                // What stands behind one that waits for a person waits with it.
-                let waiting = tenant.get("/fhir/deliveries?state=pending&limit=200").await;
-                let behind = waiting["items"].as_array().unwrap().iter().all(|delivery| delivery["reason"] == "earlier_first");
-                behind && ["in_flight", "retry_scheduled", "uncertain"].iter().all(|word| count(word) == 0)
+                only_people_move(tenant).await
             };
             if !closed {
                 open.push((n, status));
@@ -63,6 +60,32 @@ pub async fn settle(tenants: &[Platform], sandbox: &Sandbox, whole: bool, limit:
         // The engine's own pace; there is no event for "at rest".
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+}
+
+fn count(status: &Value, word: &str) -> usize {
+    let count = status["counts"][word].as_u64().unwrap_or_else(|| panic!("no {word}: {status}"));
+    usize::try_from(count).unwrap()
+}
+
+/// Nothing moves any more unless a person moves it: what is held is theirs, or stands behind what is.
+/// The counts are read after the lists: what was neither theirs nor behind them is still counted as under way, or is settled.
+async fn only_people_move(tenant: &Platform) -> bool {
+    let held = tenant.get("/fhir/deliveries?state=held&limit=200").await;
+    let pending = tenant.get("/fhir/deliveries?state=pending&limit=200").await;
+    let open: Vec<&Value> = [&held, &pending].into_iter().flat_map(|list| list["items"].as_array().unwrap()).collect();
+    let passing = ["earlier_first", "settling", "next_sweep", "circuit_open", "credentials_refused"];
+    let (theirs, others): (Vec<&Value>, Vec<&Value>) =
+        open.iter().partition(|one| one["reason"].as_str().is_some_and(|reason| !passing.contains(&reason)));
+    let behind = |one: &&Value| {
+        theirs.iter().any(|held| match held["observationId"].as_str() {
+            Some(id) => one["observationId"] == id,
+            None => one["patientId"] == held["patientId"],
+        })
+    };
+    let status = tenant.get("/fhir/status").await;
+    others.iter().all(behind)
+        && ["in_flight", "retry_scheduled", "uncertain"].iter().all(|word| count(&status, word) == 0)
+        && count(&status, "held") + count(&status, "pending") == open.len()
 }
 
 /// What waits for a person is sent again, as a person would once the EHR is well.

@@ -172,6 +172,11 @@ impl Sandbox {
         self.lock().ledger(since)
     }
 
+    /// Requests whose line was cut and that are still to commit: the ledger's [`Ledger::late_pending`], without the rest.
+    pub fn late_pending(&self) -> u64 {
+        self.lock().late_pending()
+    }
+
     /// Replaces the plan of faults; the profile's own stay unless the plan has them `off`.
     pub fn set_faults(&self, plan: FaultPlan) {
         self.lock().plan = plan;

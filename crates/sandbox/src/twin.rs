@@ -267,6 +267,11 @@ impl Twin {
         self.effects.truncate(effects);
     }
 
+    /// Requests that are still to commit.
+    pub(crate) fn late_pending(&self) -> u64 {
+        self.late.len() as u64
+    }
+
     /// What happened after effect `since`, and what there is now.
     pub(crate) fn ledger(&self, since: u64) -> Ledger {
         let skip = usize::try_from(since).unwrap_or(usize::MAX);
@@ -277,7 +282,7 @@ impl Twin {
             faults: self.shown.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
             requests: self.requests.clone(),
             tokens_issued: self.tokens_issued,
-            late_pending: self.late.len() as u64,
+            late_pending: self.late_pending(),
         }
     }
 

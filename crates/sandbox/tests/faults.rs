@@ -110,7 +110,7 @@ async fn a_late_commit_comes_after_the_cut_and_judges_its_condition_then() {
     assert_eq!(met(&ward, Fault::LateCommit).await, None);
     let blind = ward.send(Method::POST, "Observation", &observation("2")).send().await;
     assert!(blind.is_err());
-    assert_eq!((ward.held("1"), ward.held("2"), ward.sandbox.ledger().late_pending), (0, 0, 2));
+    assert_eq!((ward.held("1"), ward.held("2"), ward.sandbox.late_pending()), (0, 0, 2));
     assert_eq!(status(&create(&ward).await.unwrap()), 201);
     hand.forward(1_999);
     assert_eq!(ward.held("2"), 0);
@@ -140,7 +140,7 @@ async fn a_late_commit_comes_by_itself_on_the_wire() {
     let ward = tuned(FaultPlan::none().next(Fault::LateCommit, 1), settings).await;
     assert_eq!(met(&ward, Fault::LateCommit).await, None);
     let deadline = Instant::now() + Duration::from_secs(5);
-    while ward.sandbox.ledger().late_pending > 0 {
+    while ward.sandbox.late_pending() > 0 {
         assert!(Instant::now() < deadline, "the late commit never came");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }

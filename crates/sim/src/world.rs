@@ -129,7 +129,7 @@ impl World<'_> {
 
     /// The machines stood still for an hour, and nothing was on its way.
     fn jump(&mut self) {
-        let late = self.wards.iter().any(|ward| ward.sandbox.ledger().late_pending > 0);
+        let late = self.wards.iter().any(|ward| ward.sandbox.late_pending() > 0);
         if self.dice.happens(0.05) && !late && self.asleep.is_empty() {
             self.parts.hand.forward(HOUR);
         }
@@ -154,7 +154,7 @@ impl World<'_> {
             None => until,
         };
         next = next.min(until).min(now.plus_ms(10 * MINUTE));
-        if self.wards.iter().any(|ward| ward.sandbox.ledger_since(u64::MAX).late_pending > 0) {
+        if self.wards.iter().any(|ward| ward.sandbox.late_pending() > 0) {
             next = next.min(now.plus_ms(5 * SECOND));
         }
         for sleep in &self.asleep {

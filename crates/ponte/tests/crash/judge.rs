@@ -71,7 +71,12 @@ pub async fn judge_without_identifier(tenants: &[Platform], sandbox: &Sandbox, t
         let here = tenants[*tenant].get(&format!("/observations/{id}")).await;
         let there = living.iter().any(|held| held.id == *id);
         if here["syncedToEHR"] == true {
-            assert!(there, "{id} is said to be synced: {here}");
+            if !there {
+                let delivery = here["delivery"]["id"].as_str().unwrap();
+                let told = tenants[*tenant].get(&format!("/fhir/deliveries/{delivery}")).await;
+                let effects = ledger.effects_by_identifier(SYSTEM, id);
+                panic!("{id} is said to be synced: {here}\nits delivery: {told}\nat the EHR: {effects:#?}");
+            }
         } else {
             let state = here["delivery"]["state"].as_str().unwrap_or_default();
             assert!(matches!(state, "held" | "dead" | "canceled"), "{id} is neither there nor shown to anybody: {here}");

@@ -417,7 +417,7 @@ impl World {
                 self.work_on(node).await;
             }
             let now = self.clock.now();
-            let late = self.ward.sandbox.ledger().late_pending > 0;
+            let late = self.ward.sandbox.late_pending() > 0;
             let next = match self.store.fleet().next_due().await.unwrap() {
                 // Due and not to be had now: somebody else holds it.
                 Some(at) if at <= now => now.plus_ms(SECOND),
