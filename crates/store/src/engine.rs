@@ -6,6 +6,7 @@
 
 mod pooler;
 mod schema;
+mod sqlite;
 mod tx;
 mod writer;
 
@@ -15,7 +16,9 @@ use crate::{Error, Result, Way};
 use futures::future::BoxFuture;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlite::Readers;
+use sqlx::sqlite::SqliteConnectOptions;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +51,7 @@ pub(crate) struct Db {
 }
 
 enum Engine {
-    Sqlite { readers: sqlx::SqlitePool, writer: Writer, options: Box<SqliteConnectOptions> },
+    Sqlite { readers: Readers, writer: Writer, file: PathBuf },
     Postgres { pool: sqlx::PgPool, way: Way, patience: Duration },
 }
 
@@ -74,7 +77,7 @@ impl Db {
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
         match &self.engine {
-            Engine::Sqlite { readers, .. } => read_within(Tx::sqlite_read(readers.begin().await?), f).await,
+            Engine::Sqlite { readers, .. } => readers.read(f).await,
             Engine::Postgres { pool, way, patience } => {
                 let read = async { read_within(Tx::postgres(pool.begin_with(BEGIN_READ).await?, *way), f).await };
                 tokio::time::timeout(*patience, read).await.unwrap_or_else(|_| Err(silent(*patience)))
@@ -144,7 +147,7 @@ impl Db {
     /// The database file, on SQLite.
     pub(crate) fn file(&self) -> Option<std::path::PathBuf> {
         match &self.engine {
-            Engine::Sqlite { options, .. } => Some(options.get_filename().to_path_buf()),
+            Engine::Sqlite { file, .. } => Some(file.clone()),
             Engine::Postgres { .. } => None,
         }
     }
@@ -153,17 +156,12 @@ impl Db {
         if url.contains(":memory:") || url.contains("mode=memory") {
             return Err(Error::Url("A database in memory forgets what it acknowledged; name a file: sqlite://ponte.db.".to_owned()));
         }
-        let options = SqliteConnectOptions::from_str(url)
+        let file = SqliteConnectOptions::from_str(url)
             .map_err(|_| Error::Url("The SQLite URL must look like sqlite://ponte.db or sqlite:///var/lib/ponte/ponte.db.".to_owned()))?
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // Acknowledged means durable, through a power cut too.
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(Duration::from_secs(5));
-        let writer = Writer::open(options.clone()).await?;
-        let readers = SqlitePoolOptions::new().max_connections(8).connect_lazy_with(options.clone().pragma("query_only", "ON"));
-        Ok(Self { engine: Engine::Sqlite { readers, writer, options: Box::new(options) }, bell, ear: None })
+            .get_filename()
+            .to_path_buf();
+        let writer = Writer::open(file.clone()).await?;
+        Ok(Self { engine: Engine::Sqlite { readers: Readers::of(file.clone()), writer, file }, bell, ear: None })
     }
 
     async fn open_postgres(url: &str, way: Way, bell: Arc<Notify>) -> Result<Self> {
@@ -202,7 +200,7 @@ impl Drop for Db {
 
 async fn read_within<T>(mut tx: Tx, f: impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>>) -> Result<T> {
     let answer = f(&mut tx).await;
-    tx.rollback().await?;
+    tx.rollback().await;
     answer
 }
 
@@ -233,7 +231,7 @@ where
             },
             Err(error) => {
                 let again = tx.disturbed();
-                tx.rollback().await?;
+                tx.rollback().await;
                 (error, again)
             }
         };

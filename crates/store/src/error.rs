@@ -49,6 +49,22 @@ impl From<sqlx::Error> for Error {
     }
 }
 
+impl From<rusqlite::Error> for Error {
+    /// The same of SQLite's: what a constraint says is its code alone.
+    fn from(error: rusqlite::Error) -> Self {
+        let failed = match &error {
+            rusqlite::Error::SqliteFailure(failed, said) => Some((failed, said.as_deref())),
+            rusqlite::Error::SqlInputError { error, msg, .. } => Some((error, Some(msg.as_str()))),
+            _ => None,
+        };
+        Self::Database(match failed {
+            Some((failed, _)) if failed.code == rusqlite::ErrorCode::ConstraintViolation => format!("code {}", failed.extended_code),
+            Some((failed, said)) => format!("code {}, {}", failed.extended_code, first_words(said.unwrap_or_default())),
+            None => "the driver reports a failure".to_owned(),
+        })
+    }
+}
+
 /// A database's message up to the first quotation, behind which a value may stand.
 fn first_words(message: &str) -> &str {
     message.split(['"', '\'', '(']).next().unwrap_or("").trim_end_matches([':', ' '])

@@ -2,7 +2,9 @@
 
 use super::{Db, Engine, args};
 use crate::{Error, Result, Way};
+use sqlx::ConnectOptions as _;
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::SqliteConnectOptions;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -20,10 +22,11 @@ impl Db {
     pub(crate) async fn migrate(&self) -> Result<()> {
         match &self.engine {
             Engine::Postgres { pool, way, .. } => migrate_postgres(pool, *way).await,
-            Engine::Sqlite { options, .. } => {
+            Engine::Sqlite { file, .. } => {
+                let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(5));
                 let mut tries = 1;
                 loop {
-                    let mut conn = sqlx::ConnectOptions::connect(options.as_ref()).await?;
+                    let mut conn = options.connect().await?;
                     match SQLITE.run(&mut conn).await {
                         Ok(()) => return Ok(()),
                         Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => tries += 1,

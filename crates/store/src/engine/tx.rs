@@ -1,8 +1,9 @@
 //! One transaction on either engine, its statements, their values and rows.
 
+use super::sqlite::{Sqlite, SqliteRow};
 use crate::{Error, Result, Way};
 use model::{AttemptId, DeliveryId, EhrId, ObservationId, PatientId, RunId, TenantId, Timestamp};
-use sqlx::{Connection as _, Postgres, Row as _, Sqlite, SqliteConnection, Transaction};
+use sqlx::{Postgres, Row as _, Transaction};
 use std::collections::BTreeMap;
 
 /// A statement: the same text on both engines, or one each. Parameters are `$1`, `$2` … on both.
@@ -100,26 +101,15 @@ pub(crate) struct Tx {
 type Counts = BTreeMap<(String, i64, String), i64>;
 
 enum Conn {
-    /// The writer's connection; the writer itself begins and commits.
-    SqliteWriter(SqliteConnection),
-    SqliteReader(Transaction<'static, Sqlite>),
+    /// Whoever made the transaction begins and ends it.
+    Sqlite(Sqlite),
     Postgres(Transaction<'static, Postgres>),
 }
 
-/// Runs a bound query on whichever connection it is.
+/// Runs a bound query on PostgreSQL.
 macro_rules! run {
-    ($self:ident, $sql:expr, $args:expr, $method:ident) => {{
-        let sql: Sql = $sql.into();
-        match &mut $self.conn {
-            Conn::SqliteWriter(conn) => bound!(sql.sqlite, $args).$method(&mut *conn).await.map(Into::into),
-            Conn::SqliteReader(tx) => bound!(sql.sqlite, $args).$method(&mut **tx).await.map(Into::into),
-            Conn::Postgres(tx) => bound!(sql.postgres, $args).persistent($self.keeps).$method(&mut **tx).await.map(Into::into),
-        }
-    }};
-}
-macro_rules! bound {
-    ($sql:expr, $args:expr) => {{
-        let mut query = sqlx::query($sql);
+    ($self:ident, $tx:ident, $sql:expr, $args:expr, $method:ident) => {{
+        let mut query = sqlx::query($sql.postgres);
         for value in $args {
             query = match value {
                 Value::Text(x) => query.bind(x),
@@ -129,24 +119,25 @@ macro_rules! bound {
                 Value::Bytes(x) => query.bind(x),
             };
         }
-        query
+        let done = query.persistent($self.keeps).$method(&mut **$tx).await;
+        done.map_err(|error| {
+            $self.disturbed |= is_disturbance(&error);
+            Error::from(error)
+        })
     }};
 }
 
 impl Tx {
-    pub(super) fn sqlite_writer(conn: SqliteConnection) -> Self {
-        Self { conn: Conn::SqliteWriter(conn), keeps: true, disturbed: false, rings: false, counts: Counts::new() }
+    pub(super) fn sqlite(conn: Sqlite) -> Self {
+        Self { conn: Conn::Sqlite(conn), keeps: true, disturbed: false, rings: false, counts: Counts::new() }
     }
 
-    /// Ends the writer's connection in order.
-    pub(super) async fn close(self) {
-        if let Conn::SqliteWriter(conn) = self.conn {
-            let _ = conn.close().await;
+    /// The connection, for who comes next.
+    pub(super) fn into_sqlite(self) -> Option<Sqlite> {
+        match self.conn {
+            Conn::Sqlite(conn) => Some(conn),
+            Conn::Postgres(_) => None,
         }
-    }
-
-    pub(super) fn sqlite_read(tx: Transaction<'static, Sqlite>) -> Self {
-        Self { conn: Conn::SqliteReader(tx), keeps: true, disturbed: false, rings: false, counts: Counts::new() }
     }
 
     pub(super) fn postgres(tx: Transaction<'static, Postgres>, way: Way) -> Self {
@@ -155,20 +146,29 @@ impl Tx {
 
     /// Runs a statement; says how many rows it touched.
     pub(crate) async fn execute(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<u64> {
-        let done: Result<Touched, sqlx::Error> = run!(self, sql, args, execute);
-        done.map(|touched| touched.0).map_err(|error| self.note(error))
+        let sql: Sql = sql.into();
+        match &mut self.conn {
+            Conn::Sqlite(conn) => conn.execute(sql.sqlite, &args),
+            Conn::Postgres(tx) => run!(self, tx, sql, args, execute).map(|done| done.rows_affected()),
+        }
     }
 
     /// All rows of a query.
     pub(crate) async fn rows(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<Vec<Row>> {
-        let rows: Result<Rows, sqlx::Error> = run!(self, sql, args, fetch_all);
-        rows.map(|rows| rows.0).map_err(|error| self.note(error))
+        let sql: Sql = sql.into();
+        match &mut self.conn {
+            Conn::Sqlite(conn) => Ok(conn.rows(sql.sqlite, &args, usize::MAX)?.into_iter().map(Row::Sqlite).collect()),
+            Conn::Postgres(tx) => Ok(run!(self, tx, sql, args, fetch_all)?.into_iter().map(Row::Postgres).collect()),
+        }
     }
 
     /// The first row of a query, if there is one.
     pub(crate) async fn row(&mut self, sql: impl Into<Sql>, args: Vec<Value>) -> Result<Option<Row>> {
-        let row: Result<MaybeRow, sqlx::Error> = run!(self, sql, args, fetch_optional);
-        row.map(|row| row.0).map_err(|error| self.note(error))
+        let sql: Sql = sql.into();
+        match &mut self.conn {
+            Conn::Sqlite(conn) => Ok(conn.rows(sql.sqlite, &args, 1)?.pop().map(Row::Sqlite)),
+            Conn::Postgres(tx) => Ok(run!(self, tx, sql, args, fetch_optional)?.map(Row::Postgres)),
+        }
     }
 
     /// Adds to a kept counter when the write ends: a hundred rows that move alike are one addition.
@@ -221,37 +221,22 @@ impl Tx {
         std::mem::take(&mut self.rings)
     }
 
-    /// Commits; says whether to ring, or what failed and whether to try again.
+    /// Commits on PostgreSQL; says whether to ring, or what failed and whether to try again.
     pub(super) async fn commit(self) -> Result<bool, (Error, bool)> {
-        let done = match self.conn {
-            Conn::SqliteWriter(_) => Ok(()),
-            Conn::SqliteReader(tx) => tx.commit().await,
-            Conn::Postgres(tx) => tx.commit().await,
-        };
-        match done {
-            Ok(()) => Ok(self.rings),
-            Err(error) => {
+        if let Conn::Postgres(tx) = self.conn {
+            tx.commit().await.map_err(|error| {
                 let again = is_disturbance(&error);
-                Err((error.into(), again))
-            }
+                (error.into(), again)
+            })?;
         }
+        Ok(self.rings)
     }
 
-    pub(super) async fn rollback(self) -> Result<()> {
-        match self.conn {
-            Conn::SqliteWriter(_) => Ok(()),
-            Conn::SqliteReader(tx) => Ok(tx.rollback().await?),
-            // A connection that broke is gone, and its transaction with it.
-            Conn::Postgres(tx) => {
-                let _ = tx.rollback().await;
-                Ok(())
-            }
+    /// Ends a transaction on PostgreSQL that is not to hold. A connection that broke is gone, and its transaction with it.
+    pub(super) async fn rollback(self) {
+        if let Conn::Postgres(tx) = self.conn {
+            let _ = tx.rollback().await;
         }
-    }
-
-    fn note(&mut self, error: sqlx::Error) -> Error {
-        self.disturbed |= is_disturbance(&error);
-        error.into()
     }
 }
 
@@ -261,36 +246,10 @@ fn is_disturbance(error: &sqlx::Error) -> bool {
     matches!(code.as_deref(), Some("40001" | "40P01" | "23505"))
 }
 
-struct Touched(u64);
-struct Rows(Vec<Row>);
-struct MaybeRow(Option<Row>);
-
-macro_rules! engine_rows {
-    ($done:ty, $row:ty, $kind:ident) => {
-        impl From<$done> for Touched {
-            fn from(done: $done) -> Self {
-                Self(done.rows_affected())
-            }
-        }
-        impl From<Vec<$row>> for Rows {
-            fn from(rows: Vec<$row>) -> Self {
-                Self(rows.into_iter().map(Row::$kind).collect())
-            }
-        }
-        impl From<Option<$row>> for MaybeRow {
-            fn from(row: Option<$row>) -> Self {
-                Self(row.map(Row::$kind))
-            }
-        }
-    };
-}
-engine_rows!(sqlx::sqlite::SqliteQueryResult, sqlx::sqlite::SqliteRow, Sqlite);
-engine_rows!(sqlx::postgres::PgQueryResult, sqlx::postgres::PgRow, Postgres);
-
 /// One row, read by column name. A column that is not there or of another type is a mistake of ours.
 pub(crate) enum Row {
     /// SQLite's.
-    Sqlite(sqlx::sqlite::SqliteRow),
+    Sqlite(SqliteRow),
     /// PostgreSQL's.
     Postgres(sqlx::postgres::PgRow),
 }
@@ -300,7 +259,7 @@ macro_rules! getters {
         $(#[$doc])*
         pub(crate) fn $name(&self, column: &str) -> Result<$type> {
             Ok(match self {
-                Self::Sqlite(row) => row.try_get(column)?,
+                Self::Sqlite(row) => row.get(column)?,
                 Self::Postgres(row) => row.try_get(column)?,
             })
         }

@@ -2,34 +2,47 @@
 //!
 //! Each write runs in a savepoint of its own and is rolled back alone if it errs. One `fsync` then carries many writes:
 //! some 400 commits a second alone become thousands together, and still every acknowledged write is durable.
+//! Who comes first writes for all who come while it does.
 
-use super::Tx;
+use super::sqlite::{Sqlite, Use, apart, at_once, beside};
+use super::{Tx, args};
 use crate::{Error, Result};
-use futures::FutureExt;
 use futures::future::BoxFuture;
-use sqlx::ConnectOptions;
-use sqlx::sqlite::SqliteConnectOptions;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
-use tokio::sync::{Mutex, Notify, mpsc, oneshot};
-use tokio::task::JoinHandle;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::oneshot;
 
 /// At most so many writes in one commit.
 const GROUP: usize = 256;
-/// So often the beginning of a transaction is tried while another process writes (each try waits `busy_timeout`).
+/// So often the beginning of a transaction is tried while another process writes (each try waits for some seconds).
 const BEGINS: u32 = 6;
 
-/// The door to the writer. The writer ends when the last door is gone.
+/// The door to the writer.
 pub(super) struct Writer {
-    jobs: mpsc::Sender<Box<dyn Job>>,
-    stop: Arc<Notify>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    desk: Arc<Desk>,
+}
+
+struct Desk {
+    file: PathBuf,
+    queue: Mutex<Queue>,
+    /// Whoever holds it writes.
+    conn: Mutex<Option<Tx>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    /// Somebody writes, or is about to, and will see what is queued now.
+    served: bool,
+    closed: bool,
 }
 
 /// A write, its type forgotten.
 trait Job: Send {
     /// Runs inside a savepoint; says what to answer once it is known whether the commit held.
-    fn run<'t>(self: Box<Self>, tx: &'t mut Tx) -> BoxFuture<'t, Finish>;
+    fn run(self: Box<Self>, tx: &mut Tx) -> Finish;
     /// It cannot even begin.
     fn refuse(self: Box<Self>, error: String);
 }
@@ -50,32 +63,30 @@ where
     T: Send + 'static,
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
 {
-    fn run<'t>(self: Box<Self>, tx: &'t mut Tx) -> BoxFuture<'t, Finish> {
-        Box::pin(async move {
-            let Self { f, answer } = *self;
-            tx.take_rings();
-            let whole = async {
-                let value = f(tx).await?;
+    fn run(self: Box<Self>, tx: &mut Tx) -> Finish {
+        let Self { f, answer } = *self;
+        tx.take_rings();
+        let whole = || {
+            at_once(async {
+                let value = f(&mut *tx).await?;
                 tx.write_counts().await?;
                 Ok(value)
-            };
-            let result = match AssertUnwindSafe(whole).catch_unwind().await {
-                Ok(result) => result,
-                Err(_) => Err(Error::Database("a write of ours broke off".to_owned())),
-            };
-            tx.forget_counts();
-            let rings = tx.take_rings();
-            Finish {
-                ok: result.is_ok(),
-                tell: Box::new(move |committed| {
-                    let _ = answer.send(match (result, committed) {
-                        (Ok(value), Ok(())) => Ok((value, rings)),
-                        (Ok(_), Err(error)) => Err(Error::Database(error)),
-                        (Err(error), _) => Err(error),
-                    });
-                }),
-            }
-        })
+            })
+        };
+        let result =
+            catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|_| Err(Error::Database("a write of ours broke off".to_owned())));
+        tx.forget_counts();
+        let rings = tx.take_rings();
+        Finish {
+            ok: result.is_ok(),
+            tell: Box::new(move |committed| {
+                let _ = answer.send(match (result, committed) {
+                    (Ok(value), Ok(())) => Ok((value, rings)),
+                    (Ok(_), Err(error)) => Err(Error::Database(error)),
+                    (Err(error), _) => Err(error),
+                });
+            }),
+        }
     }
 
     fn refuse(self: Box<Self>, error: String) {
@@ -84,22 +95,23 @@ where
 }
 
 impl Writer {
-    /// Opens (and makes) the file and starts the writer.
-    pub(super) async fn open(options: SqliteConnectOptions) -> Result<Self> {
-        let conn = options.connect().await?;
-        let (jobs, waiting) = mpsc::channel(1024);
-        let stop = Arc::new(Notify::new());
-        let task = Mutex::new(Some(tokio::spawn(work(options, Tx::sqlite_writer(conn), waiting, stop.clone()))));
-        Ok(Self { jobs, stop, task })
+    /// Opens (and makes) the file.
+    pub(super) async fn open(file: PathBuf) -> Result<Self> {
+        let place = file.clone();
+        let conn = apart(move || Sqlite::open(&place, Use::Write)).await?;
+        Ok(Self { desk: Arc::new(Desk { file, queue: Mutex::default(), conn: Mutex::new(Some(Tx::sqlite(conn))) }) })
     }
 
     /// Takes no more, commits what waits and closes the connection. The last one closed folds the write-ahead log into the
     /// file, so that the file alone is whole.
     pub(super) async fn close(&self) {
-        self.stop.notify_one();
-        if let Some(task) = self.task.lock().await.take() {
-            let _ = task.await;
-        }
+        self.desk.queue().closed = true;
+        let desk = self.desk.clone();
+        apart(move || {
+            desk.serve();
+            drop(desk.conn().take());
+        })
+        .await;
     }
 
     /// Runs `f` in the next group; answers its value and whether to ring, once committed.
@@ -108,50 +120,73 @@ impl Writer {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
     {
-        let (answer, answered) = oneshot::channel();
         let gone = || Error::Database("the writer has stopped".to_owned());
-        self.jobs.send(Box::new(Write { f, answer })).await.map_err(|_| gone())?;
+        let (answer, answered) = oneshot::channel();
+        let first = {
+            let mut queue = self.desk.queue();
+            if queue.closed {
+                return Err(gone());
+            }
+            queue.jobs.push_back(Box::new(Write { f, answer }));
+            !std::mem::replace(&mut queue.served, true)
+        };
+        if first {
+            let desk = self.desk.clone();
+            // In a task of its own: the caller may give up waiting, and those behind it may not.
+            drop(beside(move || desk.serve()));
+        }
         answered.await.map_err(|_| gone())?
     }
 }
 
-async fn work(options: SqliteConnectOptions, tx: Tx, mut waiting: mpsc::Receiver<Box<dyn Job>>, stop: Arc<Notify>) {
-    let mut tx = Some(tx);
-    let mut group = Vec::with_capacity(GROUP);
-    loop {
-        tokio::select! {
-            taken = waiting.recv_many(&mut group, GROUP) => if taken == 0 { break },
-            () = stop.notified() => {
-                waiting.close();
+impl Desk {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn conn(&self) -> MutexGuard<'_, Option<Tx>> {
+        self.conn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Commits group after group until nothing waits.
+    fn serve(&self) {
+        let mut conn = self.conn();
+        loop {
+            let mut group: Vec<_> = {
+                let mut queue = self.queue();
+                let most = queue.jobs.len().min(GROUP);
+                queue.jobs.drain(..most).collect()
+            };
+            if group.is_empty() {
+                let mut queue = self.queue();
+                if queue.jobs.is_empty() {
+                    queue.served = false;
+                    return;
+                }
                 continue;
             }
+            let open = match conn.take() {
+                Some(open) => Ok(open),
+                None => Sqlite::open(&self.file, Use::Write).map(Tx::sqlite),
+            };
+            match open {
+                // A connection on which a transaction could not be ended is not used again.
+                Ok(mut open) => *conn = commit_together(&mut open, &mut group).then_some(open),
+                Err(error) => refuse(&mut group, &error),
+            }
         }
-        let mut open = match tx.take() {
-            Some(open) => open,
-            None => match options.connect().await {
-                Ok(conn) => Tx::sqlite_writer(conn),
-                Err(error) => {
-                    let words = Error::from(error).to_string();
-                    group.drain(..).for_each(|job| job.refuse(words.clone()));
-                    continue;
-                }
-            },
-        };
-        // A connection on which a transaction could not be ended is not used again.
-        if commit_together(&mut open, &mut group).await {
-            tx = Some(open);
-        }
-    }
-    if let Some(tx) = tx {
-        tx.close().await;
     }
 }
 
+fn refuse(group: &mut Vec<Box<dyn Job>>, error: &Error) {
+    let words = error.to_string();
+    group.drain(..).for_each(|job| job.refuse(words.clone()));
+}
+
 /// Runs and commits one group; whether the connection is still good.
-async fn commit_together(tx: &mut Tx, group: &mut Vec<Box<dyn Job>>) -> bool {
-    if let Err(error) = begin(tx).await {
-        let words = error.to_string();
-        group.drain(..).for_each(|job| job.refuse(words.clone()));
+fn commit_together(tx: &mut Tx, group: &mut Vec<Box<dyn Job>>) -> bool {
+    if let Err(error) = begin(tx) {
+        refuse(group, &error);
         return false;
     }
     let mut finished = Vec::with_capacity(group.len());
@@ -161,45 +196,40 @@ async fn commit_together(tx: &mut Tx, group: &mut Vec<Box<dyn Job>>) -> bool {
             job.refuse(String::clone(words));
             continue;
         }
-        if let Err(error) = tx.execute("SAVEPOINT one_write", vec![]).await {
+        if let Err(error) = say(tx, "SAVEPOINT one_write") {
             let words = error.to_string();
             job.refuse(words.clone());
             broken = Some(words);
             continue;
         }
-        let finish = job.run(tx).await;
-        let ended = if finish.ok {
-            tx.execute("RELEASE one_write", vec![]).await
-        } else {
-            match tx.execute("ROLLBACK TO one_write", vec![]).await {
-                Ok(_) => tx.execute("RELEASE one_write", vec![]).await,
-                failed => failed,
-            }
-        };
+        let finish = job.run(tx);
+        let ended = if finish.ok { Ok(()) } else { say(tx, "ROLLBACK TO one_write") };
+        let ended = ended.and_then(|()| say(tx, "RELEASE one_write"));
         finished.push(finish);
         if let Err(error) = ended {
             broken = Some(error.to_string());
         }
     }
     let committed = match &broken {
-        None => tx.execute("COMMIT", vec![]).await.map(drop).map_err(|error| error.to_string()),
+        None => say(tx, "COMMIT").map_err(|error| error.to_string()),
         Some(words) => Err(words.clone()),
     };
-    let mut good = true;
-    if committed.is_err() {
-        good = tx.execute("ROLLBACK", vec![]).await.is_ok();
-    }
+    let good = committed.is_ok() || say(tx, "ROLLBACK").is_ok();
     for finish in finished {
         (finish.tell)(committed.clone());
     }
     good
 }
 
-async fn begin(tx: &mut Tx) -> Result<()> {
+fn say(tx: &mut Tx, sql: &'static str) -> Result<()> {
+    at_once(tx.execute(sql, args![])).map(drop)
+}
+
+fn begin(tx: &mut Tx) -> Result<()> {
     let mut tries = 1;
     loop {
-        match tx.execute("BEGIN IMMEDIATE", vec![]).await {
-            Ok(_) => return Ok(()),
+        match say(tx, "BEGIN IMMEDIATE") {
+            Ok(()) => return Ok(()),
             // Another process (`ponte status`, a migration) writes just now.
             Err(_) if tries < BEGINS => tries += 1,
             Err(error) => return Err(error),
