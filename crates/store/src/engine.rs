@@ -14,9 +14,9 @@ pub(crate) use tx::{Row, Sql, Tx, Value, args, locking};
 
 use crate::{Error, Result, Way};
 use futures::future::BoxFuture;
+use sqlite::Readers;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlite::Readers;
 use sqlx::sqlite::SqliteConnectOptions;
 use std::path::PathBuf;
 use std::str::FromStr;

@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 const READERS: usize = 8;
 /// Prepared statements that one connection keeps: all there are.
 const STATEMENTS: usize = 512;
+/// Pages that the writer keeps: 16 MiB (SQLite counts in KiB where the number is negative).
+const WRITERS_CACHE: i64 = -16_384;
 /// How long one try waits while another process writes.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -56,8 +58,10 @@ impl Sqlite {
         // Acknowledged means durable, through a power cut too.
         conn.pragma_update(None, "synchronous", "FULL")?;
         conn.pragma_update(None, "foreign_keys", "ON")?;
-        if what_for == Use::Read {
-            conn.pragma_update(None, "query_only", "ON")?;
+        match what_for {
+            Use::Read => conn.pragma_update(None, "query_only", "ON")?,
+            // What others commit empties a connection's cache; nobody else commits here, so it is worth having.
+            Use::Write => conn.pragma_update(None, "cache_size", WRITERS_CACHE)?,
         }
         Ok(Self { conn, columns: HashMap::new() })
     }

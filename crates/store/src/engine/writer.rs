@@ -1,7 +1,7 @@
 //! SQLite's one writer: takes everything that waits, commits it together, and only then answers everybody.
 //!
-//! Each write runs in a savepoint of its own and is rolled back alone if it errs. One `fsync` then carries many writes:
-//! some 400 commits a second alone become thousands together, and still every acknowledged write is durable.
+//! One `fsync` then carries many writes: some 400 commits a second alone become thousands together, and still every acknowledged
+//! write is durable. One that errs is rolled back alone: then the group runs again, each in a savepoint of its own.
 //! Who comes first writes for all who come while it does.
 
 use super::sqlite::{Sqlite, Use, apart, at_once, beside};
@@ -41,56 +41,44 @@ struct Queue {
 
 /// A write, its type forgotten.
 trait Job: Send {
-    /// Runs inside a savepoint; says what to answer once it is known whether the commit held.
-    fn run(self: Box<Self>, tx: &mut Tx) -> Finish;
-    /// It cannot even begin.
-    fn refuse(self: Box<Self>, error: String);
-}
-
-/// What to tell the caller of a write that has run.
-struct Finish {
-    ok: bool,
-    tell: Box<dyn FnOnce(Result<(), String>) + Send>,
+    /// Runs in the transaction that is open; whether it succeeded. Only the last run counts.
+    fn run(&mut self, tx: &mut Tx) -> bool;
+    /// Answers the caller, once it is known whether the commit held, or in which words it did not.
+    fn tell(self: Box<Self>, failed: Option<&str>);
 }
 
 struct Write<T, F> {
     f: F,
+    result: Option<Result<(T, bool)>>,
     answer: oneshot::Sender<Result<(T, bool)>>,
 }
 
 impl<T, F> Job for Write<T, F>
 where
     T: Send + 'static,
-    F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+    F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
 {
-    fn run(self: Box<Self>, tx: &mut Tx) -> Finish {
-        let Self { f, answer } = *self;
+    fn run(&mut self, tx: &mut Tx) -> bool {
+        let f = self.f.clone();
         tx.take_rings();
         let whole = || {
             at_once(async {
                 let value = f(&mut *tx).await?;
                 tx.write_counts().await?;
-                Ok(value)
+                Ok((value, tx.take_rings()))
             })
         };
-        let result =
-            catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|_| Err(Error::Database("a write of ours broke off".to_owned())));
+        let result = catch_unwind(AssertUnwindSafe(whole)).unwrap_or_else(|_| Err(Error::Database("a write of ours broke off".to_owned())));
         tx.forget_counts();
-        let rings = tx.take_rings();
-        Finish {
-            ok: result.is_ok(),
-            tell: Box::new(move |committed| {
-                let _ = answer.send(match (result, committed) {
-                    (Ok(value), Ok(())) => Ok((value, rings)),
-                    (Ok(_), Err(error)) => Err(Error::Database(error)),
-                    (Err(error), _) => Err(error),
-                });
-            }),
-        }
+        self.result.insert(result).is_ok()
     }
 
-    fn refuse(self: Box<Self>, error: String) {
-        let _ = self.answer.send(Err(Error::Database(error)));
+    fn tell(self: Box<Self>, failed: Option<&str>) {
+        let _ = self.answer.send(match (self.result, failed) {
+            (Some(Err(error)), _) => Err(error),
+            (Some(done), None) => done,
+            (_, failed) => Err(Error::Database(failed.unwrap_or("a write of ours was not run").to_owned())),
+        });
     }
 }
 
@@ -118,7 +106,7 @@ impl Writer {
     pub(super) async fn write<T, F>(&self, f: F) -> Result<(T, bool)>
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
         let gone = || Error::Database("the writer has stopped".to_owned());
         let (answer, answered) = oneshot::channel();
@@ -127,7 +115,7 @@ impl Writer {
             if queue.closed {
                 return Err(gone());
             }
-            queue.jobs.push_back(Box::new(Write { f, answer }));
+            queue.jobs.push_back(Box::new(Write { f, result: None, answer }));
             !std::mem::replace(&mut queue.served, true)
         };
         if first {
@@ -152,73 +140,57 @@ impl Desk {
     fn serve(&self) {
         let mut conn = self.conn();
         loop {
-            let mut group: Vec<_> = {
-                let mut queue = self.queue();
-                let most = queue.jobs.len().min(GROUP);
-                queue.jobs.drain(..most).collect()
-            };
-            if group.is_empty() {
+            let group: Vec<_> = {
                 let mut queue = self.queue();
                 if queue.jobs.is_empty() {
                     queue.served = false;
                     return;
                 }
-                continue;
-            }
+                let most = queue.jobs.len().min(GROUP);
+                queue.jobs.drain(..most).collect()
+            };
             let open = match conn.take() {
                 Some(open) => Ok(open),
                 None => Sqlite::open(&self.file, Use::Write).map(Tx::sqlite),
             };
             match open {
                 // A connection on which a transaction could not be ended is not used again.
-                Ok(mut open) => *conn = commit_together(&mut open, &mut group).then_some(open),
-                Err(error) => refuse(&mut group, &error),
+                Ok(mut open) => *conn = commit_together(&mut open, group).then_some(open),
+                Err(error) => tell(group, Some(&error)),
             }
         }
     }
 }
 
-fn refuse(group: &mut Vec<Box<dyn Job>>, error: &Error) {
-    let words = error.to_string();
-    group.drain(..).for_each(|job| job.refuse(words.clone()));
+fn tell(group: Vec<Box<dyn Job>>, failed: Option<&Error>) {
+    let words = failed.map(ToString::to_string);
+    group.into_iter().for_each(|job| job.tell(words.as_deref()));
 }
 
 /// Runs and commits one group; whether the connection is still good.
-fn commit_together(tx: &mut Tx, group: &mut Vec<Box<dyn Job>>) -> bool {
-    if let Err(error) = begin(tx) {
-        refuse(group, &error);
-        return false;
-    }
-    let mut finished = Vec::with_capacity(group.len());
-    let mut broken = None;
-    for job in group.drain(..) {
-        if let Some(words) = &broken {
-            job.refuse(String::clone(words));
-            continue;
-        }
-        if let Err(error) = say(tx, "SAVEPOINT one_write") {
-            let words = error.to_string();
-            job.refuse(words.clone());
-            broken = Some(words);
-            continue;
-        }
-        let finish = job.run(tx);
-        let ended = if finish.ok { Ok(()) } else { say(tx, "ROLLBACK TO one_write") };
-        let ended = ended.and_then(|()| say(tx, "RELEASE one_write"));
-        finished.push(finish);
-        if let Err(error) = ended {
-            broken = Some(error.to_string());
-        }
-    }
-    let committed = match &broken {
-        None => say(tx, "COMMIT").map_err(|error| error.to_string()),
-        Some(words) => Err(words.clone()),
-    };
-    let good = committed.is_ok() || say(tx, "ROLLBACK").is_ok();
-    for finish in finished {
-        (finish.tell)(committed.clone());
-    }
+fn commit_together(tx: &mut Tx, mut group: Vec<Box<dyn Job>>) -> bool {
+    let done = run_all(tx, &mut group).and_then(|()| say(tx, "COMMIT"));
+    let good = done.is_ok() || say(tx, "ROLLBACK").is_ok();
+    tell(group, done.as_ref().err());
     good
+}
+
+fn run_all(tx: &mut Tx, group: &mut [Box<dyn Job>]) -> Result<()> {
+    begin(tx)?;
+    // Nearly always all of them succeed, and a savepoint has SQLite copy every page that is changed after it.
+    if group.iter_mut().all(|job| job.run(tx)) {
+        return Ok(());
+    }
+    say(tx, "ROLLBACK")?;
+    begin(tx)?;
+    for job in group {
+        say(tx, "SAVEPOINT one_write")?;
+        if !job.run(tx) {
+            say(tx, "ROLLBACK TO one_write")?;
+        }
+        say(tx, "RELEASE one_write")?;
+    }
+    Ok(())
 }
 
 fn say(tx: &mut Tx, sql: &'static str) -> Result<()> {

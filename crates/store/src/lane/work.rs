@@ -55,7 +55,8 @@ async fn whose_turn(tx: &mut Tx, lane: &Lane, now: Timestamp, limit: u32) -> Res
 
 // The order of a CROSS JOIN is SQLite's own: without it the few chosen ones are looked for among all the tenant's deliveries. By
 // `seq + 0` no index offers the order, so that the Patient's few rows are found without its observations.
-// Of each kind eight at most are shown of one patient. A limit that is bound has SQLite plan anew each time.
+// Of each kind eight at most are shown of one patient, and of those that wait the first, for nothing passes it. A limit that is
+// bound has SQLite plan anew each time.
 const ROWS: &str = concat!(
     "WITH chosen AS ( \
        SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain') \
@@ -65,7 +66,7 @@ const ROWS: &str = concat!(
        UNION SELECT id FROM (SELECT w.id FROM deliveries w WHERE w.tenant_id = $1 AND w.patient_id = $2 \
          AND w.state IN ('pending', 'retry_scheduled') AND w.observation_id IS NOT NULL \
          AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = w.observation_id \
-           AND h.state = 'held' AND h.seq < w.seq) ORDER BY w.seq LIMIT 8) waiting \
+           AND h.state = 'held' AND h.seq < w.seq) ORDER BY w.seq LIMIT 1) waiting \
        UNION SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
          AND state = 'delivered' AND audit_at <= $3 ORDER BY audit_at LIMIT 8) audited) \
      SELECT ",
