@@ -59,7 +59,10 @@ pub struct PatientWork {
     pub patient: Patient,
     /// Why this patient is blocked; only asking, reading and repeating may go on.
     pub blocked: bool,
-    /// Open deliveries in the order of their acceptance (at most 16), then delivered ones whose audit is due.
+    /// The newest delivery that waits is no backlog: the lane goes on until it has come to it.
+    pub fresh: bool,
+    /// Open deliveries in the order of their acceptance (of those of observations that wait only the first), then delivered ones
+    /// whose audit is due.
     pub rows: Vec<WorkRow>,
 }
 

@@ -144,7 +144,7 @@ impl LaneTurn {
                 return Ok(());
             }
             // Of a backlog one batch at a time: what is fresh in the tenant's other lanes waits no longer than that.
-            let fresh = work.iter().any(|work| work.rows.iter().any(|row| !row.backlog && !row.state.is_final()));
+            let fresh = work.iter().any(|work| work.fresh || work.rows.iter().any(|row| !row.backlog && !row.state.is_final()));
             if !self.round(work).await? || self.stopped() || !fresh {
                 return Ok(());
             }

@@ -113,6 +113,19 @@ fn a_success_with_an_error_inside_is_uncertain_and_one_with_a_hint_is_applied() 
     assert_eq!(class(&Interaction::Batch, &reply(200, &headers, hint)), Class::Uncertain, "no entry of it is judged");
 }
 
+/// Nobody has read whether there is an error in it.
+#[test]
+fn a_success_with_more_issues_than_are_read_is_uncertain() {
+    let hint = r#"{"severity":"information","code":"informational"}"#;
+    let issues = vec![hint; fhir::json::VALUES_MAX / 2].join(",");
+    let body = format!(r#"{{"resourceType":"OperationOutcome","issue":[{issues}]}}"#);
+    let headers = [("location", "Observation/8841/_history/1")];
+    for interaction in writes() {
+        assert_eq!(class(&interaction, &reply(201, &headers, &body)), Class::Uncertain, "{interaction:?}");
+    }
+    assert_eq!(class(&read(), &reply(200, &[], &body)), Class::BadResponse);
+}
+
 #[test]
 fn a_200_on_a_conditional_create_exists_and_a_201_is_applied() {
     let found = classify(&conditional(false), &reply(200, &[], &observation("77", "4")), NOW);

@@ -71,6 +71,47 @@ async fn a_write_whose_statement_fails_leaves_nothing_and_the_next_one_works() {
     }
 }
 
+/// As a server runs: whoever comes first writes for the others on a thread of its own, some callers give up, and some writes fail.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn on_many_threads_every_write_is_answered_and_every_read_sees_whole_ones() {
+    let database = testing::sqlite();
+    let db = Arc::new(Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap());
+    db.migrate().await.unwrap();
+    let pair = |n: u32| {
+        let db = db.clone();
+        async move {
+            db.write(move |tx| {
+                Box::pin(async move {
+                    note(tx, &format!("{n:04} a")).await?;
+                    note(tx, &format!("{n:04} b")).await?;
+                    if n % 7 == 3 { Err(Error::Corrupt("this one")) } else { Ok(()) }
+                })
+            })
+            .await
+        }
+    };
+    let writing: Vec<_> = (0..700).map(|n| tokio::spawn(pair(n))).collect();
+    let impatient: Vec<_> = (700..800).map(|n| tokio::spawn(pair(n))).collect();
+    impatient.iter().for_each(tokio::task::JoinHandle::abort);
+    let reading = (0..16).map(|_| {
+        let db = db.clone();
+        tokio::spawn(async move { names(&db).await.len() })
+    });
+    for seen in join_all(reading).await {
+        assert_eq!(seen.unwrap() % 2, 0, "half a write was seen");
+    }
+    for (n, answer) in join_all(writing).await.into_iter().enumerate() {
+        assert_eq!(answer.unwrap().is_err(), n % 7 == 3, "{n}");
+    }
+    db.close().await;
+    assert!(pair(900).await.is_err(), "it takes no more");
+    let held = names(&Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap()).await;
+    let wanted = |n: &u32| n % 7 != 3;
+    let firsts: Vec<String> = (0..700).filter(wanted).flat_map(|n| [format!("{n:04} a"), format!("{n:04} b")]).collect();
+    assert_eq!(held.iter().filter(|name| **name < "0700".to_owned()).cloned().collect::<Vec<_>>(), firsts);
+    assert_eq!(held.len() % 2, 0, "of who gave up there is all or nothing");
+}
+
 fn names_are_never_empty(name: &str) -> bool {
     !name.is_empty()
 }

@@ -16,9 +16,9 @@ pub(super) async fn work(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp
     let mut work = Vec::new();
     for (patient, blocked) in whose_turn(tx, lane, now, limit).await? {
         let patient = crate::patients::load(tx, &lane.tenant, key, generation, patient).await?.ok_or(Error::Corrupt("patients"))?;
-        let rows = rows_of(tx, lane, key, now, generation, &patient).await?;
+        let (fresh, rows) = rows_of(tx, lane, key, now, generation, &patient).await?;
         if !rows.is_empty() {
-            work.push(PatientWork { patient, blocked, rows });
+            work.push(PatientWork { patient, blocked, fresh, rows });
         }
     }
     Ok(work)
@@ -76,17 +76,28 @@ const ROWS: &str = concat!(
      o.ehr_id AS resource_ehr_id, o.ehr_version AS resource_ehr_version, o.ehr_generation AS resource_generation, \
      o.synced_version AS resource_synced, v.sealed_draft AS sealed_content, \
      (SELECT MAX(p.version) FROM deliveries p WHERE p.tenant_id = $1 AND p.patient_id = $2 AND p.observation_id IS NULL \
-       AND p.generation = $4 AND p.state = 'delivered') AS patient_synced \
+       AND p.generation = $4 AND p.state = 'delivered') AS patient_synced, \
+     (SELECT n.backlog FROM deliveries n WHERE n.tenant_id = $1 AND n.patient_id = $2 AND n.state IN ('pending', 'retry_scheduled') \
+       ORDER BY n.seq DESC LIMIT 1) AS newest_is_backlog \
      FROM chosen c CROSS JOIN deliveries d \
      LEFT JOIN observations o ON o.tenant_id = $1 AND o.id = d.observation_id \
      LEFT JOIN observation_versions v ON v.tenant_id = $1 AND v.observation_id = d.observation_id AND v.version = d.version \
      WHERE d.tenant_id = $1 AND d.id = c.id ORDER BY CASE WHEN d.state = 'delivered' THEN 1 ELSE 0 END, CASE WHEN d.observation_id IS NULL THEN 0 ELSE 1 END, d.seq"
 );
 
-/// What is open of a patient (its own Patient first, then in the order of acceptance), and what is to be read once more.
-async fn rows_of(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp, generation: i64, patient: &Patient) -> Result<Vec<WorkRow>> {
+/// What is open of a patient (its own Patient first, then in the order of acceptance), and what is to be read once more; and whether
+/// the newest that waits is fresh.
+async fn rows_of(
+    tx: &mut Tx,
+    lane: &Lane,
+    key: &DataKey,
+    now: Timestamp,
+    generation: i64,
+    patient: &Patient,
+) -> Result<(bool, Vec<WorkRow>)> {
     let rows = tx.rows(Sql::from(ROWS), args![&lane.tenant, patient.id, now, generation]).await?;
-    rows.iter().map(|row| read(row, key, now, generation, patient)).collect()
+    let fresh = rows.first().map_or(Ok(None), |row| row.boolean_opt("newest_is_backlog"))? == Some(false);
+    Ok((fresh, rows.iter().map(|row| read(row, key, now, generation, patient)).collect::<Result<_>>()?))
 }
 
 fn read(row: &Row, key: &DataKey, now: Timestamp, generation: i64, patient: &Patient) -> Result<WorkRow> {

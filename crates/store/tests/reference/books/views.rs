@@ -238,7 +238,13 @@ impl Books {
             }
         }
         chosen.truncate(limit);
-        let turn = |id| PatientWork { patient: self.patient(id).unwrap(), blocked: self.is_blocked(id), rows: self.turn(id, now) };
+        let newest = |id| self.rows.iter().filter(move |row| row.patient == id && row.waits()).max_by_key(|row| row.seq);
+        let turn = |id| PatientWork {
+            patient: self.patient(id).unwrap(),
+            blocked: self.is_blocked(id),
+            fresh: newest(id).is_some_and(|row| !row.backlog),
+            rows: self.turn(id, now),
+        };
         chosen.into_iter().map(turn).filter(|work| !work.rows.is_empty()).collect()
     }
 
@@ -254,7 +260,7 @@ impl Books {
         read.sort_by_key(|row| row.audit);
         read.truncate(SHOWN);
         let of_patient = rows.iter().filter(own).filter(|row| row.waits() || matches!(row.state, State::Held(_))).take(SHOWN);
-        let waiting = rows.iter().filter(|row| !own(row) && row.waits() && !stands_behind_a_held_one(&rows, row)).take(SHOWN);
+        let waiting = rows.iter().filter(|row| !own(row) && row.waits() && !stands_behind_a_held_one(&rows, row)).take(1);
         let mut shown: Vec<&RowBook> = of_patient.chain(waiting).copied().chain(asked).chain(read).collect();
         shown.sort_by_key(|row| (row.state == State::Delivered, matches!(row.resource, ResourceKey::Observation(_)), row.seq));
         shown.into_iter().map(|row| self.work_row(row, now)).collect()
