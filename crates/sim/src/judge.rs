@@ -16,10 +16,10 @@ pub async fn judge(ward: &Ward, others: &BTreeSet<String>, log: &Log) -> Vec<Str
             wrong.push(format!("{sentence}\n{}", log.about(&id.to_string()).join("\n")));
         }
     }
-    wrong.extend(order(ward));
+    wrong.extend(order(ward, &ledger));
     wrong.extend(patients(&ledger));
     wrong.extend(tenants(&ledger, others));
-    wrong.extend(deliveries(ward).await);
+    wrong.extend(deliveries(ward, &ledger).await);
     for patient in &ward.patients {
         wrong.extend(pulled(ward, &ledger, *patient).await);
     }
@@ -29,7 +29,7 @@ pub async fn judge(ward: &Ward, others: &BTreeSet<String>, log: &Log) -> Vec<Str
 async fn one(ward: &Ward, ledger: &Ledger, id: model::ObservationId) -> Vec<String> {
     let here = ward.observation(id).await;
     let held = ledger.by_identifier(SYSTEM, &id.to_string());
-    let marks: Vec<i64> = ward.marks(id).into_iter().map(|(_, mark)| mark).collect();
+    let marks: Vec<i64> = Ward::marks(ledger, id).into_iter().map(|(_, mark)| mark).collect();
     if here.draft.status == "entered-in-error" && held.is_empty() && marks.is_empty() {
         // Withdrawn before a byte of it was sent.
         return Vec::new();
@@ -57,11 +57,11 @@ async fn one(ward: &Ward, ledger: &Ledger, id: model::ObservationId) -> Vec<Stri
 }
 
 /// What was accepted earlier of a patient reached the EHR earlier.
-fn order(ward: &Ward) -> Vec<String> {
+fn order(ward: &Ward, ledger: &Ledger) -> Vec<String> {
     let mut last: BTreeMap<PatientId, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
     for taken in ward.taken.iter().filter(|taken| !ward.replayed.contains(&taken.id) && !ward.relinked.contains(&taken.patient)) {
-        let Some((seq, _)) = ward.marks(taken.id).into_iter().find(|(_, mark)| *mark == taken.version) else { continue };
+        let Some((seq, _)) = Ward::marks(ledger, taken.id).into_iter().find(|(_, mark)| *mark == taken.version) else { continue };
         if last.insert(taken.patient, seq).is_some_and(|before| before > seq) {
             wrong.push(format!("{} version {} overtook an earlier one of its patient", taken.id, taken.version));
         }
@@ -81,11 +81,11 @@ fn tenants(ledger: &Ledger, others: &BTreeSet<String>) -> Vec<String> {
 }
 
 /// Every delivery's last state is what the EHR's ledger says.
-async fn deliveries(ward: &Ward) -> Vec<String> {
+async fn deliveries(ward: &Ward, ledger: &Ledger) -> Vec<String> {
     let mut wrong = Vec::new();
     for delivery in ward.everything().await {
         let model::ResourceKey::Observation(id) = delivery.resource else { continue };
-        let there = ward.marks(id).iter().any(|(_, mark)| *mark == delivery.version);
+        let there = Ward::marks(ledger, id).iter().any(|(_, mark)| *mark == delivery.version);
         let right = match delivery.state {
             State::Delivered => there,
             State::Superseded | State::Canceled => !there,

@@ -50,6 +50,13 @@ pub(crate) struct Db {
     ear: Option<tokio::task::AbortHandle>,
 }
 
+/// What a commit on SQLite is to survive; the end of a process it survives in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasting {
+    OnDisk,
+    UntilPowerCut,
+}
+
 enum Engine {
     Sqlite { readers: Readers, writer: Writer, file: PathBuf },
     Postgres { pool: sqlx::PgPool, way: Way, patience: Duration },
@@ -92,11 +99,17 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        let within = match &self.engine {
-            Engine::Postgres { patience, .. } => Some(*patience),
-            Engine::Sqlite { .. } => None,
-        };
-        self.write_within(within, f).await
+        self.write_within(Lasting::OnDisk, self.patience(), f).await
+    }
+
+    /// The same for leases: who works on what. On SQLite a power cut may take such a write back, together with everybody who could
+    /// have relied on it; what is written after it and lasts has it last too. On PostgreSQL the others live on, so there it is as any.
+    pub(crate) async fn write_lease<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
+    {
+        self.write_within(Lasting::UntilPowerCut, self.patience(), f).await
     }
 
     /// The same for what goes through a whole database at a person's word, and may take long.
@@ -105,16 +118,23 @@ impl Db {
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
-        self.write_within(None, f).await
+        self.write_within(Lasting::OnDisk, None, f).await
     }
 
-    async fn write_within<T, F>(&self, within: Option<Duration>, f: F) -> Result<T>
+    fn patience(&self) -> Option<Duration> {
+        match &self.engine {
+            Engine::Postgres { patience, .. } => Some(*patience),
+            Engine::Sqlite { .. } => None,
+        }
+    }
+
+    async fn write_within<T, F>(&self, lasting: Lasting, within: Option<Duration>, f: F) -> Result<T>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
         let (answer, rings) = match (&self.engine, within) {
-            (Engine::Sqlite { writer, .. }, _) => writer.write(f).await?,
+            (Engine::Sqlite { writer, .. }, _) => writer.write(lasting == Lasting::OnDisk, f).await?,
             (Engine::Postgres { pool, way, .. }, None) => write_postgres(pool, *way, f).await?,
             (Engine::Postgres { pool, way, .. }, Some(limit)) => {
                 let written = tokio::time::timeout(limit, write_postgres(pool, *way, f)).await;

@@ -28,7 +28,10 @@ impl Fleet {
     /// installation is paused; what a dead worker left in them is opened anew all the same.
     pub async fn claim_lane(&self, now: Timestamp, owner: &str, lease_ms: i64) -> Result<Option<Claimed>> {
         let (inner, owner) = (self.inner.clone(), owner.to_owned());
-        self.inner.db.write(move |tx| Box::pin(async move { claims::lane(tx, &inner, now, &owner, now.plus_ms(lease_ms)).await })).await
+        self.inner
+            .db
+            .write_lease(move |tx| Box::pin(async move { claims::lane(tx, &inner, now, &owner, now.plus_ms(lease_ms)).await }))
+            .await
     }
 
     /// The next moment at which a lane or pull becomes due or a lease runs out, if any.
@@ -65,15 +68,18 @@ impl Fleet {
         let (inner, owner) = (self.inner.clone(), owner.to_owned());
         self.inner
             .db
-            .write(move |tx| Box::pin(async move { claims::pull(tx, &inner, now, &owner, now.plus_ms(lease_ms), per_tenant).await }))
+            .write_lease(move |tx| Box::pin(async move { claims::pull(tx, &inner, now, &owner, now.plus_ms(lease_ms), per_tenant).await }))
             .await
     }
 
     /// Leases a waiting connection check.
     pub async fn claim_check(&self, now: Timestamp, owner: &str, lease_ms: i64) -> Result<Option<(TenantId, Run)>> {
         let owner = owner.to_owned();
-        let claimed =
-            self.inner.db.write(move |tx| Box::pin(async move { claims::check(tx, now, &owner, now.plus_ms(lease_ms)).await })).await?;
+        let claimed = self
+            .inner
+            .db
+            .write_lease(move |tx| Box::pin(async move { claims::check(tx, now, &owner, now.plus_ms(lease_ms)).await }))
+            .await?;
         let Some((tenant, id)) = claimed else { return Ok(None) };
         let tenant = crate::Tenant { inner: self.inner.clone(), id: tenant };
         let run = tenant.run(now, id).await?.ok_or(Error::Corrupt("runs"))?;

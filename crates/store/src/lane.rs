@@ -346,8 +346,11 @@ impl Lane {
     /// Gives the lane back; it is due again when its first stream is, and not before `not_before`.
     pub async fn release(self, now: Timestamp, not_before: Option<Timestamp>) -> Result<Fenced> {
         let lane = self.clone();
-        self.fenced(move |tx| {
+        self.inner.db.write_lease(move |tx| {
             Box::pin(async move {
+                if !lane.fence(tx).await? {
+                    return Ok(Fenced::Lost);
+                }
                 tx.execute(
                     "UPDATE lanes SET lease_until = NULL, owner = NULL, served_at = CASE WHEN served_at > $4 THEN served_at ELSE $4 END, due_at = \
                        (SELECT CASE WHEN MIN(s.head_due) < $5 THEN $5 ELSE MIN(s.head_due) END FROM streams s \
@@ -356,7 +359,8 @@ impl Lane {
                     args![&lane.tenant, lane.shard, lane.epoch, now, not_before.unwrap_or(Timestamp(i64::MIN))],
                 )
                 .await?;
-                tx.wake(false).await
+                tx.wake(false).await?;
+                Ok(Fenced::Mine)
             })
         })
         .await

@@ -38,6 +38,8 @@ pub(super) struct Sqlite {
     conn: Connection,
     /// The names of the columns of each statement that was read.
     columns: HashMap<&'static str, Columns>,
+    /// A commit is on the disk when it is answered.
+    durable: bool,
 }
 
 type Columns = Arc<[Box<str>]>;
@@ -63,7 +65,16 @@ impl Sqlite {
             // What others commit empties a connection's cache; nobody else commits here, so it is worth having.
             Use::Write => conn.pragma_update(None, "cache_size", WRITERS_CACHE)?,
         }
-        Ok(Self { conn, columns: HashMap::new() })
+        Ok(Self { conn, columns: HashMap::new(), durable: true })
+    }
+
+    /// Whether the commits to come have to survive a power cut by themselves. One that has to carries those before it to the disk.
+    pub(super) fn set_durable(&mut self, durable: bool) -> Result<()> {
+        if self.durable != durable {
+            self.conn.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
+            self.durable = durable;
+        }
+        Ok(())
     }
 
     /// Runs a statement; says how many rows it touched.

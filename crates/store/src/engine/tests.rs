@@ -71,6 +71,26 @@ async fn a_write_whose_statement_fails_leaves_nothing_and_the_next_one_works() {
     }
 }
 
+/// A lease may be lost to a power cut, what was acknowledged may not; both in one commit may not.
+#[tokio::test]
+async fn only_leases_are_not_on_the_disk_when_they_are_answered() {
+    let database = testing::sqlite();
+    let db = Db::open(database.url(), Way::Direct, Arc::default()).await.unwrap();
+    let lease = || {
+        db.write_lease(|tx| {
+            Box::pin(async move { tx.row("PRAGMA synchronous", args![]).await?.ok_or(Error::Corrupt("x"))?.int("synchronous") })
+        })
+    };
+    let lasting = || {
+        db.write(|tx| Box::pin(async move { tx.row("PRAGMA synchronous", args![]).await?.ok_or(Error::Corrupt("x"))?.int("synchronous") }))
+    };
+    const NORMAL: i64 = 1;
+    const FULL: i64 = 2;
+    assert_eq!((lasting().await.unwrap(), lease().await.unwrap(), lasting().await.unwrap()), (FULL, NORMAL, FULL));
+    let (one, other) = futures::future::join(lease(), lasting()).await;
+    assert_eq!((one.unwrap(), other.unwrap()), (FULL, FULL));
+}
+
 /// As a server runs: whoever comes first writes for the others on a thread of its own, some callers give up, and some writes fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn on_many_threads_every_write_is_answered_and_every_read_sees_whole_ones() {

@@ -132,6 +132,14 @@ impl Tx {
         Self { conn: Conn::Sqlite(conn), keeps: true, disturbed: false, rings: false, counts: Counts::new() }
     }
 
+    /// See [`Sqlite::set_durable`].
+    pub(super) fn set_durable(&mut self, durable: bool) -> Result<()> {
+        match &mut self.conn {
+            Conn::Sqlite(conn) => conn.set_durable(durable),
+            Conn::Postgres(_) => Ok(()),
+        }
+    }
+
     /// The connection, for who comes next.
     pub(super) fn into_sqlite(self) -> Option<Sqlite> {
         match self.conn {
