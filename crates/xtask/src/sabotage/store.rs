@@ -82,4 +82,50 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         }],
         watch: Watch::store(&["claims::a_tenant_has_as_many_lanes"]),
     },
+    Sabotage {
+        name: "a-failed-write-stays",
+        rule: "of the writes that are committed together one that fails leaves nothing",
+        cuts: &[Cut {
+            file: "crates/store/src/engine/writer.rs",
+            find: r#"            say(tx, "ROLLBACK TO one_write")?;"#,
+            replace: r#"            say(tx, "SELECT 1")?;"#,
+        }],
+        watch: Watch::inside("ponte-store", &["engine::tests::of_a_hundred_writes", "engine::tests::on_many_threads"]),
+    },
+    Sabotage {
+        name: "lease-takes-the-disk-from-others",
+        rule: "what is acknowledged is on the disk, whatever is committed beside it",
+        cuts: &[Cut {
+            file: "crates/store/src/engine/writer.rs",
+            find: "group.iter().any(|job| job.lasts())",
+            replace: "group.iter().all(|job| job.lasts())",
+        }],
+        watch: Watch::inside("ponte-store", &["engine::tests::only_leases"]),
+    },
+    Sabotage {
+        name: "fresh-behind-backlog-unseen",
+        rule: "fairness: a lane goes on until it has come to what is fresh",
+        cuts: &[Cut { file: "crates/sync/src/lane.rs", find: "work.fresh || work.rows.iter()", replace: "work.rows.iter()" }],
+        watch: Watch::engine(&["fairness::fresh_goes_before_backlog_in_one_lane"]),
+    },
+    Sabotage {
+        name: "frozen-with-its-locks",
+        rule: "a node that freezes in a transaction on PostgreSQL does not keep its locks",
+        cuts: &[Cut {
+            file: "crates/store/src/engine.rs",
+            find: r#"const BEGIN_WRITE: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 4000";"#,
+            replace: r#"const BEGIN_WRITE: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = 0";"#,
+        }],
+        watch: Watch::inside("ponte-store", &["engine::tests::who_freezes"]),
+    },
+    Sabotage {
+        name: "statements-kept-behind-a-pooler",
+        rule: "behind a pooler in transaction mode no statement keeps a name",
+        cuts: &[Cut {
+            file: "crates/store/src/engine/tx.rs",
+            find: "keeps: way == Way::Direct,",
+            replace: "keeps: way == Way::Direct || way == Way::Pooled,",
+        }],
+        watch: Watch { package: "ponte-store", program: Some("pooler"), filters: &["nodes_share"] },
+    },
 ];
