@@ -121,11 +121,18 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "statements-kept-behind-a-pooler",
         rule: "behind a pooler in transaction mode no statement keeps a name",
-        cuts: &[Cut {
-            file: "crates/store/src/engine/tx.rs",
-            find: "keeps: way == Way::Direct,",
-            replace: "keeps: way == Way::Direct || way == Way::Pooled,",
-        }],
+        cuts: &[
+            Cut {
+                file: "crates/store/src/engine/tx.rs",
+                find: "keeps: way == Way::Direct,",
+                replace: "keeps: way == Way::Direct || way == Way::Pooled,",
+            },
+            Cut {
+                file: "crates/store/src/engine.rs",
+                find: "if way == Way::Pooled { options.statement_cache_capacity(0) } else { options }",
+                replace: "options",
+            },
+        ],
         watch: Watch { package: "ponte-store", program: Some("pooler"), filters: &["nodes_share"] },
     },
 ];
