@@ -2,7 +2,7 @@
 
 use crate::line::Log;
 use crate::people::{SYSTEM, Ward};
-use model::{PatientId, Source, State};
+use model::{ObservationId, PatientId, Source, State};
 use sandbox::{Author, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
 use store::{ObservationFilter, PageRequest};
@@ -26,10 +26,10 @@ pub async fn judge(ward: &Ward, others: &BTreeSet<String>, log: &Log) -> Vec<Str
     wrong
 }
 
-async fn one(ward: &Ward, ledger: &Ledger, id: model::ObservationId) -> Vec<String> {
+async fn one(ward: &Ward, ledger: &Ledger, id: ObservationId) -> Vec<String> {
     let here = ward.observation(id).await;
     let held = ledger.by_identifier(SYSTEM, &id.to_string());
-    let marks: Vec<i64> = Ward::marks(ledger, id).into_iter().map(|(_, mark)| mark).collect();
+    let marks: Vec<i64> = marks(ledger, id).into_iter().map(|(_, mark)| mark).collect();
     if here.draft.status == "entered-in-error" && held.is_empty() && marks.is_empty() {
         // Withdrawn before a byte of it was sent.
         return Vec::new();
@@ -61,7 +61,7 @@ fn order(ward: &Ward, ledger: &Ledger) -> Vec<String> {
     let mut last: BTreeMap<PatientId, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
     for taken in ward.taken.iter().filter(|taken| !ward.replayed.contains(&taken.id) && !ward.relinked.contains(&taken.patient)) {
-        let Some((seq, _)) = Ward::marks(ledger, taken.id).into_iter().find(|(_, mark)| *mark == taken.version) else { continue };
+        let Some((seq, _)) = marks(ledger, taken.id).into_iter().find(|(_, mark)| *mark == taken.version) else { continue };
         if last.insert(taken.patient, seq).is_some_and(|before| before > seq) {
             wrong.push(format!("{} version {} overtook an earlier one of its patient", taken.id, taken.version));
         }
@@ -85,7 +85,7 @@ async fn deliveries(ward: &Ward, ledger: &Ledger) -> Vec<String> {
     let mut wrong = Vec::new();
     for delivery in ward.everything().await {
         let model::ResourceKey::Observation(id) = delivery.resource else { continue };
-        let there = Ward::marks(ledger, id).iter().any(|(_, mark)| *mark == delivery.version);
+        let there = marks(ledger, id).iter().any(|(_, mark)| *mark == delivery.version);
         let right = match delivery.state {
             State::Delivered => there,
             State::Superseded | State::Canceled => !there,
@@ -137,4 +137,10 @@ async fn pulled(ward: &Ward, ledger: &Ledger, patient: PatientId) -> Vec<String>
         }
     }
     wrong
+}
+
+/// The versions of an observation that the EHR took from us, in order.
+fn marks(ledger: &Ledger, id: ObservationId) -> Vec<(u64, i64)> {
+    let effects = ledger.effects_by_identifier(SYSTEM, &id.to_string()).into_iter().filter(|effect| effect.by == Author::Client);
+    effects.map(|effect| (effect.seq, testing::mark(effect).unwrap_or(-1))).collect()
 }

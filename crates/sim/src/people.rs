@@ -3,7 +3,7 @@
 use model::{
     Cpf, Decimal, EhrId, Observation, ObservationDraft, ObservationId, PatientDraft, PatientId, State, TenantId, Value, WhoseMove,
 };
-use sandbox::{Author, Ledger, Profile, Sandbox};
+use sandbox::{Profile, Sandbox};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -324,12 +324,6 @@ impl Ward {
                 return all;
             }
         }
-    }
-
-    /// The versions of an observation that the EHR took from us, in order.
-    pub fn marks(ledger: &Ledger, id: ObservationId) -> Vec<(u64, i64)> {
-        let effects = ledger.effects_by_identifier(SYSTEM, &id.to_string()).into_iter().filter(|effect| effect.by == Author::Client);
-        effects.map(|effect| (effect.seq, testing::mark(effect).unwrap_or(-1))).collect()
     }
 }
 

@@ -51,10 +51,10 @@ pub(crate) struct Db {
 }
 
 /// What a commit on SQLite is to survive; the end of a process it survives in any case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Lasting {
-    OnDisk,
     UntilPowerCut,
+    OnDisk,
 }
 
 enum Engine {
@@ -134,7 +134,7 @@ impl Db {
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
     {
         let (answer, rings) = match (&self.engine, within) {
-            (Engine::Sqlite { writer, .. }, _) => writer.write(lasting == Lasting::OnDisk, f).await?,
+            (Engine::Sqlite { writer, .. }, _) => writer.write(lasting, f).await?,
             (Engine::Postgres { pool, way, .. }, None) => write_postgres(pool, *way, f).await?,
             (Engine::Postgres { pool, way, .. }, Some(limit)) => {
                 let written = tokio::time::timeout(limit, write_postgres(pool, *way, f)).await;

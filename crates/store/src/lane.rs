@@ -15,6 +15,7 @@ pub(crate) use settle::record_late_answer;
 use crate::engine::{Sql, Tx, args};
 use crate::ledger::Content;
 use crate::{Inner, Result, Runtime, StoredConnection, Tenant};
+use futures::future::BoxFuture;
 use model::{AttemptId, Class, DeliveryId, EhrId, LateAnswer, Link, Means, Patient, ResourceKey, State, Timestamp};
 use settle::Settling;
 use std::sync::Arc;
@@ -346,11 +347,8 @@ impl Lane {
     /// Gives the lane back; it is due again when its first stream is, and not before `not_before`.
     pub async fn release(self, now: Timestamp, not_before: Option<Timestamp>) -> Result<Fenced> {
         let lane = self.clone();
-        self.inner.db.write_lease(move |tx| {
+        let release = self.if_mine(move |tx| {
             Box::pin(async move {
-                if !lane.fence(tx).await? {
-                    return Ok(Fenced::Lost);
-                }
                 tx.execute(
                     "UPDATE lanes SET lease_until = NULL, owner = NULL, served_at = CASE WHEN served_at > $4 THEN served_at ELSE $4 END, due_at = \
                        (SELECT CASE WHEN MIN(s.head_due) < $5 THEN $5 ELSE MIN(s.head_due) END FROM streams s \
@@ -359,31 +357,35 @@ impl Lane {
                     args![&lane.tenant, lane.shard, lane.epoch, now, not_before.unwrap_or(Timestamp(i64::MIN))],
                 )
                 .await?;
-                tx.wake(false).await?;
-                Ok(Fenced::Mine)
+                tx.wake(false).await
             })
-        })
-        .await
+        });
+        self.inner.db.write_lease(release).await
     }
 
     /// Runs a write only if the lane is still mine.
     async fn fenced<F>(&self, f: F) -> Result<Fenced>
     where
-        F: for<'t> FnOnce(&'t mut Tx) -> futures::future::BoxFuture<'t, Result<()>> + Clone + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<()>> + Clone + Send + 'static,
+    {
+        self.inner.db.write(self.if_mine(f)).await
+    }
+
+    /// The same write as a transaction to be run.
+    fn if_mine<F>(&self, f: F) -> impl for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<Fenced>> + Clone + Send + use<F>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<()>> + Clone + Send + 'static,
     {
         let lane = self.clone();
-        self.inner
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    if !lane.fence(tx).await? {
-                        return Ok(Fenced::Lost);
-                    }
-                    f(tx).await?;
-                    Ok(Fenced::Mine)
-                })
+        move |tx| {
+            Box::pin(async move {
+                if !lane.fence(tx).await? {
+                    return Ok(Fenced::Lost);
+                }
+                f(tx).await?;
+                Ok(Fenced::Mine)
             })
-            .await
+        }
     }
 
     /// Whether the lane is mine, and stays mine until the end of this transaction. A claim takes the full lock of the row, so

@@ -1,5 +1,6 @@
 //! The schema: brought up to date by whoever comes first, and compared with what this binary knows.
 
+use super::sqlite::BUSY;
 use super::{Db, Engine, args};
 use crate::{Error, Result, Way};
 use sqlx::ConnectOptions as _;
@@ -23,7 +24,7 @@ impl Db {
         match &self.engine {
             Engine::Postgres { pool, way, .. } => migrate_postgres(pool, *way).await,
             Engine::Sqlite { file, .. } => {
-                let options = SqliteConnectOptions::new().filename(file).busy_timeout(Duration::from_secs(5));
+                let options = SqliteConnectOptions::new().filename(file).busy_timeout(BUSY);
                 let mut tries = 1;
                 loop {
                     let mut conn = options.connect().await?;

@@ -3,7 +3,7 @@
 //! `sqlx` sends every statement to a thread of its connection and waits for the answer. A transaction of ours has about ten of them, so
 //! the two threads spent more on waking each other than on the work. Here a whole transaction runs on one thread ([`apart`]).
 
-use super::{Tx, Value};
+use super::{Lasting, Tx, Value};
 use crate::{Error, Result};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -24,10 +24,10 @@ const STATEMENTS: usize = 512;
 /// Pages that the writer keeps: 16 MiB (SQLite counts in KiB where the number is negative).
 const WRITERS_CACHE: i64 = -16_384;
 /// How long one try waits while another process writes.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// What a connection is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) enum Use {
     Read,
     Write,
@@ -38,8 +38,8 @@ pub(super) struct Sqlite {
     conn: Connection,
     /// The names of the columns of each statement that was read.
     columns: HashMap<&'static str, Columns>,
-    /// A commit is on the disk when it is answered.
-    durable: bool,
+    /// What the commits to come are to survive.
+    lasting: Lasting,
 }
 
 type Columns = Arc<[Box<str>]>;
@@ -65,14 +65,18 @@ impl Sqlite {
             // What others commit empties a connection's cache; nobody else commits here, so it is worth having.
             Use::Write => conn.pragma_update(None, "cache_size", WRITERS_CACHE)?,
         }
-        Ok(Self { conn, columns: HashMap::new(), durable: true })
+        Ok(Self { conn, columns: HashMap::new(), lasting: Lasting::OnDisk })
     }
 
-    /// Whether the commits to come have to survive a power cut by themselves. One that has to carries those before it to the disk.
-    pub(super) fn set_durable(&mut self, durable: bool) -> Result<()> {
-        if self.durable != durable {
-            self.conn.pragma_update(None, "synchronous", if durable { "FULL" } else { "NORMAL" })?;
-            self.durable = durable;
+    /// What the commits to come are to survive. One that goes to the disk carries those before it there.
+    pub(super) fn set_lasting(&mut self, lasting: Lasting) -> Result<()> {
+        if self.lasting != lasting {
+            let synchronous = match lasting {
+                Lasting::UntilPowerCut => "NORMAL",
+                Lasting::OnDisk => "FULL",
+            };
+            self.conn.pragma_update(None, "synchronous", synchronous)?;
+            self.lasting = lasting;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! One transaction on either engine, its statements, their values and rows.
 
+use super::Lasting;
 use super::sqlite::{Sqlite, SqliteRow};
 use crate::{Error, Result, Way};
 use model::{AttemptId, DeliveryId, EhrId, ObservationId, PatientId, RunId, TenantId, Timestamp};
@@ -132,10 +133,10 @@ impl Tx {
         Self { conn: Conn::Sqlite(conn), keeps: true, disturbed: false, rings: false, counts: Counts::new() }
     }
 
-    /// See [`Sqlite::set_durable`].
-    pub(super) fn set_durable(&mut self, durable: bool) -> Result<()> {
+    /// See [`Sqlite::set_lasting`].
+    pub(super) fn set_lasting(&mut self, lasting: Lasting) -> Result<()> {
         match &mut self.conn {
-            Conn::Sqlite(conn) => conn.set_durable(durable),
+            Conn::Sqlite(conn) => conn.set_lasting(lasting),
             Conn::Postgres(_) => Ok(()),
         }
     }

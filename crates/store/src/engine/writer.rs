@@ -5,7 +5,7 @@
 //! Who comes first writes for all who come while it does.
 
 use super::sqlite::{Sqlite, Use, apart, at_once, beside};
-use super::{Tx, args};
+use super::{Lasting, Tx, args};
 use crate::{Error, Result};
 use futures::future::BoxFuture;
 use std::collections::VecDeque;
@@ -41,8 +41,8 @@ struct Queue {
 
 /// A write, its type forgotten.
 trait Job: Send {
-    /// Whether it has to survive a power cut.
-    fn lasts(&self) -> bool;
+    /// What its commit is to survive.
+    fn lasting(&self) -> Lasting;
     /// Runs in the transaction that is open; whether it succeeded. Only the last run counts.
     fn run(&mut self, tx: &mut Tx) -> bool;
     /// Answers the caller, once it is known whether the commit held, or in which words it did not.
@@ -51,7 +51,7 @@ trait Job: Send {
 
 struct Write<T, F> {
     f: F,
-    lasts: bool,
+    lasting: Lasting,
     result: Option<Result<(T, bool)>>,
     answer: oneshot::Sender<Result<(T, bool)>>,
 }
@@ -61,8 +61,8 @@ where
     T: Send + 'static,
     F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
 {
-    fn lasts(&self) -> bool {
-        self.lasts
+    fn lasting(&self) -> Lasting {
+        self.lasting
     }
 
     fn run(&mut self, tx: &mut Tx) -> bool {
@@ -109,8 +109,8 @@ impl Writer {
         .await;
     }
 
-    /// Runs `f` in the next group; answers its value and whether to ring, once committed, and on the disk if it `lasts`.
-    pub(super) async fn write<T, F>(&self, lasts: bool, f: F) -> Result<(T, bool)>
+    /// Runs `f` in the next group; answers its value and whether to ring, once committed to survive what `lasting` says.
+    pub(super) async fn write<T, F>(&self, lasting: Lasting, f: F) -> Result<(T, bool)>
     where
         T: Send + 'static,
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Result<T>> + Clone + Send + 'static,
@@ -122,7 +122,7 @@ impl Writer {
             if queue.closed {
                 return Err(gone());
             }
-            queue.jobs.push_back(Box::new(Write { f, lasts, result: None, answer }));
+            queue.jobs.push_back(Box::new(Write { f, lasting, result: None, answer }));
             !std::mem::replace(&mut queue.served, true)
         };
         if first {
@@ -183,7 +183,7 @@ fn commit_together(tx: &mut Tx, mut group: Vec<Box<dyn Job>>) -> bool {
 }
 
 fn run_all(tx: &mut Tx, group: &mut [Box<dyn Job>]) -> Result<()> {
-    tx.set_durable(group.iter().any(|job| job.lasts()))?;
+    tx.set_lasting(group.iter().map(|job| job.lasting()).max().unwrap_or(Lasting::OnDisk))?;
     begin(tx)?;
     // Nearly always all of them succeed, and a savepoint has SQLite copy every page that is changed after it.
     if group.iter_mut().all(|job| job.run(tx)) {
