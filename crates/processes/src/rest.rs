@@ -73,9 +73,7 @@ async fn only_people_move(tenant: &Platform) -> bool {
     let held = tenant.get("/fhir/deliveries?state=held&limit=200").await;
     let pending = tenant.get("/fhir/deliveries?state=pending&limit=200").await;
     let open: Vec<&Value> = [&held, &pending].into_iter().flat_map(|list| list["items"].as_array().unwrap()).collect();
-    let passing = ["earlier_first", "settling", "next_sweep", "circuit_open", "credentials_refused"];
-    let (theirs, others): (Vec<&Value>, Vec<&Value>) =
-        open.iter().partition(|one| one["reason"].as_str().is_some_and(|reason| !passing.contains(&reason)));
+    let (theirs, others): (Vec<&Value>, Vec<&Value>) = open.iter().partition(|one| one["whoseMove"] != "ponte" && !passes(one));
     let behind = |one: &&Value| {
         theirs.iter().any(|held| match held["observationId"].as_str() {
             Some(id) => one["observationId"] == id,
@@ -86,6 +84,11 @@ async fn only_people_move(tenant: &Platform) -> bool {
     others.iter().all(behind)
         && ["in_flight", "retry_scheduled", "uncertain"].iter().all(|word| count(&status, word) == 0)
         && count(&status, "held") + count(&status, "pending") == open.len()
+}
+
+/// What holds a whole connection for a while: it is the hospital's move, and yet the next probe may end it.
+fn passes(delivery: &Value) -> bool {
+    ["circuit_open", "credentials_refused"].iter().any(|reason| delivery["reason"] == *reason)
 }
 
 /// What waits for a person is sent again, as a person would once the EHR is well.

@@ -4,11 +4,14 @@
 //! Order of locks, so that PostgreSQL's transactions do not wait for each other in a ring: streams (by patient id) →
 //! deliveries → lanes → counters (which are written when the write ends).
 
-use crate::engine::{Sql, Tx, args, locking};
+mod stream;
+
+pub(crate) use self::stream::{touch_stream, touch_streams};
+
+use crate::engine::{Row, Sql, Tx, args, locking};
 use crate::{Error, Result};
 use model::delivery::{Event, Facts, next};
 use model::{DeliveryId, HeldReason, Means, ObservationId, PatientId, ResourceKey, Rng, State, TenantId, Timestamp};
-use std::collections::BTreeMap;
 
 /// Lanes of one tenant. Never to be changed on a database in use: a patient that moves to another lane has two owners.
 pub(crate) const SHARDS: i64 = 8;
@@ -180,69 +183,6 @@ pub(crate) async fn lock_stream(tx: &mut Tx, tenant: &TenantId, patient: Patient
     Ok(row.is_some())
 }
 
-/// Works out anew when something of this patient can move, and makes its lane due then. The rule is `sync::turn`'s:
-/// an uncertain row asks by itself at its `due_at`; a delivered one at its `audit_at`; a new write is the first waiting row
-/// that no held row of its own resource precedes, at its `due_at` and after the resource's open attempts have settled,
-/// and none at all while the patient is blocked, its own Patient is held before it, or one of its rows is unsettled.
-/// A lane must never be due for a patient that cannot move, or it is claimed in a circle.
-pub(crate) async fn touch_stream(tx: &mut Tx, tenant: &TenantId, patient: PatientId, now: Timestamp) -> Result<()> {
-    if let Some((shard, at)) = touch(tx, tenant, patient).await? {
-        wake_lane(tx, tenant, shard, at, now).await?;
-    }
-    Ok(())
-}
-
-/// The same but for the lane: which it is, and when it is due.
-async fn touch(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Result<Option<(i64, Timestamp)>> {
-    // First the lock, then a statement of its own that sees what others have committed before it was ours.
-    if !tx.is_alone() && !lock_stream(tx, tenant, patient).await? {
-        return Ok(None);
-    }
-    let Some(stream) = tx.row(STREAM, args![tenant, patient]).await? else { return Ok(None) };
-    let stopped = stream.text_opt("blocked")?.is_some() || stream.int("unsettled")? > 0;
-    let write = if stopped { None } else { next_write(tx, tenant, patient, stream.int("own")? > 0).await? };
-    let head_due = [stream.int_opt("asks")?, stream.int_opt("audits")?, write].into_iter().flatten().min();
-    let fresh_at = stream.int_opt("newest_fresh_at")?.unwrap_or(0);
-    tx.execute(
-        "UPDATE streams SET head_due = $3, fresh_at = $4 WHERE tenant_id = $1 AND patient_id = $2",
-        args![tenant, patient, head_due, fresh_at],
-    )
-    .await?;
-    let shard = stream.int("shard")?;
-    Ok(head_due.map(|at| (shard, Timestamp(at))))
-}
-
-/// Touches many streams, in the order in which everybody locks them.
-pub(crate) async fn touch_streams(tx: &mut Tx, tenant: &TenantId, mut patients: Vec<PatientId>, now: Timestamp) -> Result<()> {
-    patients.sort_unstable();
-    patients.dedup();
-    let mut lanes: BTreeMap<i64, Timestamp> = BTreeMap::new();
-    for patient in patients {
-        if let Some((shard, at)) = touch(tx, tenant, patient).await? {
-            let due = lanes.entry(shard).or_insert(at);
-            *due = at.min(*due);
-        }
-    }
-    for (shard, at) in lanes {
-        wake_lane(tx, tenant, shard, at, now).await?;
-    }
-    Ok(())
-}
-
-/// Makes a lane due at `at`, if it is not due before, and wakes who waits.
-pub(crate) async fn wake_lane(tx: &mut Tx, tenant: &TenantId, shard: i64, at: Timestamp, now: Timestamp) -> Result<()> {
-    let earlier = tx
-        .execute(
-            "UPDATE lanes SET due_at = $3 WHERE tenant_id = $1 AND shard = $2 AND (due_at IS NULL OR due_at > $3)",
-            args![tenant, shard, at],
-        )
-        .await?;
-    if at <= now {
-        tx.wake(earlier > 0).await?;
-    }
-    Ok(())
-}
-
 /// Applies an event that concerns all deliveries of a resource ([`Event::NewerAccepted`], [`Event::Withdrawn`]) to those
 /// below `below_version`, by `delivery::next`; says how many moved. The caller touches the stream.
 pub(crate) async fn apply_to_resource(
@@ -276,12 +216,12 @@ pub(crate) async fn apply_to_resource(
 }
 
 /// A row's stored state (columns `state`, `reason`).
-pub(crate) fn state_of(row: &crate::engine::Row) -> Result<State> {
+pub(crate) fn state_of(row: &Row) -> Result<State> {
     State::parse(&row.text("state")?, row.text_opt("reason")?.as_deref()).ok_or(Error::Corrupt("deliveries"))
 }
 
 /// What a row brings (columns `patient_id`, `observation_id`).
-pub(crate) fn resource_of(row: &crate::engine::Row) -> Result<ResourceKey> {
+pub(crate) fn resource_of(row: &Row) -> Result<ResourceKey> {
     Ok(match row.uuid_opt("observation_id")? {
         Some(id) => ResourceKey::Observation(ObservationId(id)),
         None => ResourceKey::Patient(PatientId(row.uuid("patient_id")?)),
@@ -293,57 +233,6 @@ pub(crate) fn rising_ids(rng: &dyn Rng, now: Timestamp, n: usize) -> Vec<uuid::U
     let mut ids: Vec<_> = (0..n).map(|_| rng.uuid_v7(now)).collect();
     ids.sort_unstable();
     ids
-}
-
-/// All that decides when a stream is due, but for the row in front.
-const STREAM: &str = "SELECT s.shard, s.blocked, \
-    (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain')) AS unsettled, \
-    (SELECT MIN(CASE WHEN state = 'uncertain' THEN due_at END) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
-     AND state IN ('in_flight', 'uncertain')) AS asks, \
-    (SELECT MIN(audit_at) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
-     AND state = 'delivered') AS audits, \
-    (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
-     AND state IN ('pending', 'retry_scheduled', 'held')) AS own, \
-    (SELECT CASE WHEN backlog THEN 0 ELSE created_at END FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
-     AND state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain') ORDER BY seq DESC LIMIT 1) AS newest_fresh_at \
-    FROM streams s WHERE s.tenant_id = $1 AND s.patient_id = $2";
-
-/// The first row of an observation that may go, and until when attempts on its resource stay open.
-const HEAD: &str = "SELECT d.due_at, (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) FROM attempts a \
-      WHERE a.tenant_id = $1 AND a.resource_id = d.observation_id AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS settles \
-    FROM deliveries d WHERE d.tenant_id = $1 AND d.patient_id = $2 \
-    AND d.state IN ('pending', 'retry_scheduled') AND d.observation_id IS NOT NULL \
-    AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = d.observation_id \
-      AND h.state = 'held' AND h.seq < d.seq) ORDER BY d.seq LIMIT 1";
-
-/// The Patient's own rows that wait or are held (no index offers the order, so that they are found without its observations).
-const OWN: &str = "SELECT d.state, d.reason, d.due_at, (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) \
-      FROM attempts a WHERE a.tenant_id = $1 AND a.resource_id = $2 AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS settles \
-    FROM deliveries d WHERE d.tenant_id = $1 AND d.patient_id = $2 AND d.observation_id IS NULL \
-    AND d.state IN ('pending', 'retry_scheduled', 'held') ORDER BY d.seq + 0";
-
-/// When the patient's next new write may go; `None`: not by itself. The Patient goes before what needs it.
-async fn next_write(tx: &mut Tx, tenant: &TenantId, patient: PatientId, has_own: bool) -> Result<Option<i64>> {
-    let own = if has_own { tx.rows(OWN, args![tenant, patient]).await? } else { Vec::new() };
-    let own_held = own.iter().map(state_of).collect::<Result<Vec<_>>>()?;
-    if own_held.contains(&State::Held(HeldReason::PatientUnlinked)) {
-        return Ok(None);
-    }
-    let head;
-    let row = match own.first().filter(|_| own_held.first().is_some_and(|state| !matches!(state, State::Held(_)))) {
-        Some(row) => row,
-        None => {
-            head = tx.row(HEAD, args![tenant, patient]).await?;
-            let Some(head) = &head else { return Ok(None) };
-            head
-        }
-    };
-    let Some(due) = row.int_opt("due_at")? else { return Ok(None) };
-    Ok(match row.int_opt("settles")? {
-        None => Some(due),
-        Some(i64::MAX) => None,
-        Some(until) => Some(due.max(until + 1)),
-    })
 }
 
 /// Takes `n` numbers of the patient's sequence, locking its stream; makes stream and lane where they are new.

@@ -6,7 +6,7 @@ use crate::ledger::raw::{Raw, lock_patients_of, supersede_older};
 use crate::seal::DataKey;
 use crate::{Error, Inner, Result, standing};
 use model::delivery::{Action, Event, Facts, next};
-use model::{AttemptId, Class, DeliveryId, EhrId, LateAnswer, ObservationId, State, TenantId, Timestamp};
+use model::{AttemptId, Class, DeliveryId, EhrId, HeldReason, LateAnswer, ObservationId, State, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
 /// What the tenant is told of a row that has killed the process again and again.
@@ -173,6 +173,14 @@ impl<'a> Settling<'a> {
         .await?;
         if written == 0 {
             return Err(Error::Corrupt("deliveries"));
+        }
+        if state == State::Held(HeldReason::GoneAtEhr)
+            && let Some(id) = raw.observation
+        {
+            // Nobody says of what the hospital deleted that the EHR holds it.
+            let sql =
+                "UPDATE observations SET synced_version = NULL, synced_at = NULL WHERE tenant_id = $1 AND id = $2 AND synced_version = $3";
+            tx.execute(sql, args![self.tenant, id, raw.version]).await?;
         }
         standing::note_move(tx, self.tenant, raw.shard, &raw.patient.to_string(), raw.state, state).await
     }

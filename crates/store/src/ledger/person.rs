@@ -143,11 +143,13 @@ async fn known(tx: &mut Tx, tenant: &TenantId, resource: ResourceKey) -> Result<
 
 /// Whether a row says nothing of the present EHR: it went, or was held on its way, to another one.
 fn belongs_elsewhere(raw: &Raw, known: &Known, standing: Standing) -> bool {
+    let unknown_here = raw.generation != standing.generation && known.generation != Some(standing.generation);
     match raw.state {
         State::Held(HeldReason::ConnectionMoved) => true,
-        State::Delivered => raw.generation != standing.generation && known.generation != Some(standing.generation),
-        State::Dead | State::Held(_) => false,
-        State::Pending | State::InFlight | State::RetryScheduled | State::Uncertain | State::Superseded | State::Canceled => false,
+        State::Delivered => unknown_here,
+        // An observation that was given up stays so; whether this EHR has the Patient is asked of this EHR.
+        State::Dead | State::Superseded | State::Canceled => unknown_here && raw.observation.is_none(),
+        State::Held(_) | State::Pending | State::InFlight | State::RetryScheduled | State::Uncertain => false,
     }
 }
 

@@ -15,8 +15,8 @@ pub use views::next_due;
 pub use writes::RunBook;
 
 use model::{
-    AttemptId, Class, DeliveryId, Direction, EhrId, Frequency, HeldReason, LateAnswer, Link, Means, ObservationDraft, ObservationId,
-    PatientDraft, PatientId, ResourceKey, RunId, Source, State, Timestamp,
+    AttemptId, Class, DeliveryId, Direction, EhrId, Frequency, HeldReason, LateAnswer, Link, LinkState, Means, ObservationDraft,
+    ObservationId, PatientDraft, PatientId, ResourceKey, RunId, Source, State, Timestamp,
 };
 use std::collections::BTreeMap;
 
@@ -348,7 +348,16 @@ impl Books {
     }
 
     pub fn is_blocked(&self, patient: PatientId) -> bool {
-        self.patients[&patient].stream.as_ref().is_some_and(|stream| stream.blocked)
+        self.patients[&patient].stream.as_ref().is_some_and(|stream| stream.blocked || self.rests_unknown(patient))
+    }
+
+    /// Nothing but a person can bring the Patient to the EHR, which does not know it. (The books know one EHR only.)
+    fn rests_unknown(&self, patient: PatientId) -> bool {
+        let said =
+            |row: &&RowBook| row.resource == ResourceKey::Patient(patient) && !matches!(row.state, State::Delivered | State::Superseded);
+        let own: Vec<&RowBook> = self.rows.iter().filter(said).collect();
+        let goes_by_itself = own.iter().find(|row| row.is_open()).is_some_and(|row| !matches!(row.state, State::Held(_)));
+        !own.is_empty() && !goes_by_itself && self.patients[&patient].link.state != LinkState::Linked
     }
 
     /// The Patient first, then observations as they came, but none that a held version of its own goes before.

@@ -33,6 +33,15 @@ pub struct Which {
     skip: u32,
 }
 
+/// The headers of an answer in FHIR's JSON.
+pub const FHIR: &[(&str, &str)] = &[("content-type", "application/fhir+json")];
+
+/// An EHR's words.
+pub fn outcome(code: &str, text: &str) -> String {
+    serde_json::json!({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code, "details": {"text": text}}]})
+        .to_string()
+}
+
 impl Which {
     pub fn new(method: &str, part: impl ToString) -> Self {
         Self { method: method.parse().unwrap(), part: part.to_string(), skip: 0 }

@@ -1,8 +1,9 @@
 //! PRODUCT, "A moved hospital, a restored database": a database elsewhere sends nothing until a person has said what it is;
 //! another base URL is another generation, and nothing goes there again by itself.
 
+use crate::gate::{FHIR, Which, outcome};
 use crate::world::{DAY, Dice, HOUR, MINUTE, Node, SETTLE, Ward, World, bare, keys, on_each, own_id};
-use model::{HeldReason, State};
+use model::{EhrId, HeldReason, State};
 use sandbox::Fault;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -176,6 +177,31 @@ async fn nothing_goes_again_to_another_base_url_without_an_explicit_run() {
         w.settle_down().await;
         assert_eq!(at_new(fresh), 1);
         w.holds_nothing(fresh);
+    })
+    .await;
+}
+
+/// Whom a person linked to the old EHR's Patient is looked for at the new one; so is whom the old one refused, or a person gave up there.
+#[tokio::test]
+async fn a_patient_whom_only_the_old_ehr_knew_is_looked_for_at_the_new_one() {
+    on_each(own_id(), async |w| {
+        let (linked, refused, given_up) = (w.patient().await, w.patient().await, w.patient().await);
+        w.tenant.link_by_person(w.clock.now(), linked, Some(EhrId::new("old-1").unwrap()), "ana").await.unwrap().unwrap();
+        let words = outcome("invalid", "Not one of ours.");
+        w.node.gate.answer(Which::new("PUT", "/Patient/"), 2, 422, FHIR, &words);
+        w.settle_down().await;
+        let dead = w.listed(DeliveryFilter::default()).await;
+        let of = |patient| dead.iter().find(|delivery| delivery.patient_id == patient).unwrap().id;
+        assert_eq!(w.by_id(of(refused)).await.state, State::Dead);
+        w.tenant.discard(w.clock.now(), of(given_up), "admin").await.unwrap();
+        let new = Ward::open(own_id(), &w.clock).await;
+        w.configure(&w.tenant, &new.base, json!({})).await;
+        for patient in [linked, refused, given_up] {
+            let pain = w.observe(patient, "3").await;
+            w.settle_down().await;
+            assert_eq!(new.sandbox.ledger().by_identifier(crate::judge::SYSTEM, &pain.to_string()).len(), 1);
+        }
+        w.nothing_is_silent().await;
     })
     .await;
 }

@@ -1,12 +1,13 @@
 //! PRODUCT, law 3 and "Patients": a link is exact or a person's decision.
 
-use crate::gate::{Stop, Which};
+use crate::gate::{FHIR, Stop, Which, outcome};
 use crate::judge::SYSTEM;
 use crate::world::{DAY, HOUR, MINUTE, World, cpf, every_means, on_each, own_id};
 use model::patient::LinkProblem;
-use model::{Cns, EhrId, HeldReason, LinkState, PatientDraft, PatientId, State};
+use model::{Cns, EhrId, HeldReason, LinkState, PatientDraft, PatientId, ResourceKey, State};
 use sandbox::{Author, Fault, FaultPlan};
 use serde_json::{Value, json};
+use store::DeliveryFilter;
 
 /// The systems under which EHRs know a CPF: the preferred one, the official alias, and wild ones (CODES-AND-BRAZIL §6).
 const CPF_SYSTEMS: [&str; 7] = [
@@ -109,6 +110,50 @@ async fn the_same_cpf_with_another_birth_date_is_a_persons_case() {
         assert_eq!(w.delivery(pain).await.state, State::Held(HeldReason::PatientUnlinked));
     })
     .await;
+}
+
+/// The EHR refuses the Patient: what is observed of it has nobody to speak of until a person moves, and says so.
+#[tokio::test]
+async fn the_observations_of_a_patient_whom_the_ehr_refuses_wait_for_a_person_and_nobody_works_on_them() {
+    for given_up in [false, true] {
+        on_each(own_id(), async |w| {
+            let draft = w.somebody();
+            let patient = w.accept(draft.clone()).await;
+            let words = outcome("invalid", "A Patient needs a name of this ward's.");
+            w.node.gate.answer(Which::new("PUT", "/Patient/"), 1, 422, FHIR, &words);
+            let pain = w.observe(patient, "3").await;
+            w.settle_down().await;
+            let own =
+                w.listed(DeliveryFilter::default()).await.into_iter().find(|delivery| delivery.resource == ResourceKey::Patient(patient));
+            let own = own.unwrap();
+            assert_eq!(own.state, State::Dead, "{own:?}");
+            let rests = async |w: &World| {
+                assert_eq!(w.store.fleet().next_due().await.unwrap(), None, "a lane is due in which nothing can move");
+                assert_eq!(w.delivery(pain).await.state, State::Held(HeldReason::PatientUnlinked));
+                assert_eq!(
+                    w.tenant.status(w.clock.now()).await.unwrap().counts.iter().find(|(word, _)| *word == "held"),
+                    Some(&("held", 1))
+                );
+                w.nothing_is_silent().await;
+            };
+            rests(w).await;
+            if given_up {
+                w.tenant.discard(w.clock.now(), own.id, "admin").await.unwrap();
+                w.settle_down().await;
+                rests(w).await;
+                w.tenant
+                    .update_patient(w.clock.now(), patient, 1, PatientDraft { name: "Another Name".to_owned(), ..draft })
+                    .await
+                    .unwrap()
+                    .unwrap();
+            } else {
+                w.tenant.replay(w.clock.now(), own.id, "admin").await.unwrap();
+            }
+            w.settle_down().await;
+            w.holds(pain, "3");
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

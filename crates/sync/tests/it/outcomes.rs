@@ -1,18 +1,12 @@
 //! PRODUCT, "What an outcome means": each row of the table.
 
-use crate::gate::Which;
+use crate::gate::{FHIR, Which, outcome};
 use crate::judge::SYSTEM;
 use crate::pull::{asks, complete};
 use crate::world::{DAY, HOUR, MINUTE, SECOND, SETTLE, bare, conditional, every_means, lacking, on_each, on_each_with, own_id};
 use model::{Class, EhrId, HeldReason, State};
 use sandbox::{Fault, FaultPlan};
 use serde_json::json;
-
-const FHIR: &[(&str, &str)] = &[("content-type", "application/fhir+json")];
-
-fn outcome(code: &str, text: &str) -> String {
-    json!({"resourceType": "OperationOutcome", "issue": [{"severity": "error", "code": code, "details": {"text": text}}]}).to_string()
-}
 
 /// 2xx with id; an empty body is read from `Location` and `ETag`.
 #[tokio::test]
@@ -529,6 +523,31 @@ async fn an_observation_that_the_hospital_deleted_stays_deleted() {
         })
         .await;
     }
+}
+
+/// … also where nothing newer waits, and it is only read once more: then nobody says that the EHR holds it.
+#[tokio::test]
+async fn an_observation_that_is_found_deleted_is_held_and_not_called_synced() {
+    on_each(own_id(), async |w| {
+        let patient = w.known_patient().await;
+        let pain = w.observe(patient, "3").await;
+        w.next(1, Fault::CutBeforeCommit, "PUT", pain);
+        w.work().await;
+        w.well();
+        w.go_on_for(2 * SECOND).await;
+        w.is_delivered(pain).await;
+        assert!(w.observation(pain).await.synced());
+        w.ward.sandbox.delete("Observation", &w.at_ehr(pain)[0].id);
+        w.settle_down().await;
+        let delivery = w.delivery(pain).await;
+        assert_eq!(delivery.state, State::Held(HeldReason::GoneAtEhr), "{delivery:?}");
+        assert!(!w.observation(pain).await.synced());
+        w.tenant.sync_all(w.clock.now(), "admin").await.unwrap();
+        w.settle_down().await;
+        assert_eq!(w.at_ehr(pain).len(), 0, "it lives again");
+        w.nothing_is_silent().await;
+    })
+    .await;
 }
 
 /// HTML or garbage on a read: twice more, then the connection backs off.

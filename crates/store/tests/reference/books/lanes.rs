@@ -1,7 +1,7 @@
 //! Lanes: who may work in which, and what its owner writes.
 
 use super::{Books, Try, shard_of};
-use model::{AttemptId, Class, LateAnswer, LinkState, PatientId, ResourceKey, Source, State, Timestamp};
+use model::{AttemptId, Class, HeldReason, LateAnswer, LinkState, PatientId, ResourceKey, Source, State, Timestamp};
 use ponte_store::lane::Fenced;
 use ponte_store::{Begin, LinkChange, Settlement};
 
@@ -269,6 +269,15 @@ impl Books {
             row.delivered = row.delivered.or(Some(now));
         }
         row.audit = settlement.audit;
+        let (resource, version) = (row.resource, row.version);
+        if to == State::Held(HeldReason::GoneAtEhr)
+            && let ResourceKey::Observation(id) = resource
+        {
+            let book = self.observations.get_mut(&id).unwrap();
+            if book.synced_version == Some(version) {
+                (book.synced_version, book.synced_at) = (None, None);
+            }
+        }
     }
 
     /// It is known not to be there, and has killed the process five times: dead, unless a try of it is open all the same.
