@@ -6,8 +6,9 @@ mod sweep;
 
 pub(crate) use sweep::sweep_tenant;
 
-use crate::engine::args;
+use crate::engine::{Sql, args};
 use crate::lane::Claimed;
+use crate::reason::oldest_waiting;
 use crate::{Error, Inner, PullClaim, Result, Run};
 use model::{State, TenantId, Timestamp};
 use std::sync::Arc;
@@ -151,8 +152,11 @@ impl Fleet {
                     }
                     let oldest = tx
                         .row(
-                            "SELECT MIN(o.at) AS at FROM (SELECT (SELECT MIN(d.created_at) FROM deliveries d WHERE d.tenant_id = t.tenant_id \
-                             AND d.state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain')) AS at FROM tenants t) o",
+                            Sql::from(concat!(
+                                "SELECT MIN(o.at) AS at FROM (SELECT ",
+                                oldest_waiting!("t.tenant_id"),
+                                " AS at FROM tenants t) o"
+                            )),
                             args![],
                         )
                         .await?

@@ -176,7 +176,8 @@ macro_rules! patients_where {
     ($rest:literal) => {
         concat!(
             "SELECT id, version, sealed_draft, link_state, ehr_patient_id, link_generation, link_by, link_at, link_problem, \
-             sealed_candidates, verified_at, ehr_version, last_sync_at, created_at, updated_at FROM patients WHERE tenant_id = $1 ",
+             sealed_candidates, verified_at, ehr_version, last_sync_at, created_at, updated_at, \
+             (SELECT s.delivered_at FROM streams s WHERE s.tenant_id = patients.tenant_id AND s.patient_id = patients.id) AS delivered_at FROM patients WHERE tenant_id = $1 ",
             $rest
         )
     };
@@ -200,7 +201,7 @@ fn read(row: &Row, key: &DataKey, generation: i64) -> Result<Patient> {
         version,
         draft: key.open_json("patients", "sealed_draft", format_args!("{id}/{version}"), &row.bytes("sealed_draft")?)?,
         link: link::read_link(row, key, id, generation)?,
-        last_sync_at: row.ts_opt("last_sync_at")?,
+        last_sync_at: row.ts_opt("last_sync_at")?.max(row.ts_opt("delivered_at")?),
         created_at: row.ts("created_at")?,
         updated_at: row.ts("updated_at")?,
     })

@@ -135,21 +135,50 @@ macro_rules! shown_columns {
     () => {
         "d.id, d.state, d.reason, d.due_at, \
          EXISTS (SELECT 1 FROM streams s WHERE s.tenant_id = d.tenant_id AND s.patient_id = d.patient_id AND s.blocked IS NOT NULL) AS is_blocked, \
-         EXISTS (SELECT 1 FROM deliveries e WHERE e.tenant_id = d.tenant_id AND e.patient_id = d.patient_id AND e.id <> d.id \
-           AND e.state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain') \
-           AND (e.state IN ('in_flight', 'uncertain') \
-             OR (e.state = 'held' AND e.seq < d.seq AND e.observation_id = d.observation_id) \
-             OR (e.state = 'held' AND e.observation_id IS NULL AND e.reason = 'patient_unlinked') \
-             OR (e.state IN ('pending', 'retry_scheduled') AND e.observation_id IS NULL AND (d.observation_id IS NOT NULL OR e.seq < d.seq)) \
-             OR (e.state IN ('pending', 'retry_scheduled') AND d.observation_id IS NOT NULL AND e.seq < d.seq \
-               AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = e.tenant_id AND h.observation_id = e.observation_id \
-                 AND h.state = 'held' AND h.seq < e.seq)))) AS is_later, \
+         (EXISTS (SELECT 1 FROM deliveries e WHERE e.tenant_id = d.tenant_id AND e.patient_id = d.patient_id AND e.id <> d.id \
+             AND e.state IN ('in_flight', 'uncertain')) \
+           OR EXISTS (SELECT 1 FROM deliveries e WHERE e.tenant_id = d.tenant_id AND e.observation_id = d.observation_id \
+             AND e.state = 'held' AND e.seq < d.seq) \
+           OR EXISTS (SELECT 1 FROM deliveries e WHERE e.tenant_id = d.tenant_id AND e.patient_id = d.patient_id AND e.id <> d.id \
+             AND e.observation_id IS NULL AND ((e.state = 'held' AND e.reason = 'patient_unlinked') \
+               OR (e.state IN ('pending', 'retry_scheduled') AND (d.observation_id IS NOT NULL OR e.seq < d.seq)))) \
+           OR (d.observation_id IS NOT NULL AND EXISTS (SELECT 1 FROM deliveries e WHERE e.tenant_id = d.tenant_id \
+             AND e.patient_id = d.patient_id AND e.state IN ('pending', 'retry_scheduled') AND e.seq < d.seq \
+             AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = e.tenant_id AND h.observation_id = e.observation_id \
+               AND h.state = 'held' AND h.seq < e.seq)))) AS is_later, \
          (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) FROM attempts a \
            WHERE a.tenant_id = d.tenant_id AND a.resource_id = COALESCE(d.observation_id, d.patient_id) \
            AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS resource_open_until"
     };
 }
 pub(crate) use shown_columns;
+
+/// When that was accepted of a tenant's which has waited longest: the first of each open state, for ids rise with time.
+macro_rules! oldest_waiting {
+    ($tenant:literal) => {
+        concat!(
+            "(SELECT MIN(w.created_at) FROM deliveries w WHERE w.tenant_id = ",
+            $tenant,
+            " AND w.id IN (",
+            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
+            $tenant,
+            " AND x.state = 'pending' UNION ALL ",
+            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
+            $tenant,
+            " AND x.state = 'in_flight' UNION ALL ",
+            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
+            $tenant,
+            " AND x.state = 'retry_scheduled' UNION ALL ",
+            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
+            $tenant,
+            " AND x.state = 'held' UNION ALL ",
+            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
+            $tenant,
+            " AND x.state = 'uncertain'))"
+        )
+    };
+}
+pub(crate) use oldest_waiting;
 
 /// The newest delivery of an observation in one line, as it is shown.
 pub(crate) async fn brief(

@@ -6,7 +6,7 @@
 
 mod stream;
 
-pub(crate) use self::stream::{touch_stream, touch_streams};
+pub(crate) use self::stream::{touch_delivered, touch_stream, touch_streams};
 
 use crate::engine::{Row, Sql, Tx, args, locking};
 use crate::{Error, Result};
@@ -121,18 +121,13 @@ pub(crate) async fn enqueue(
         .await?;
         *(if effect.hold.is_some() { &mut held } else { &mut pending }) += 1;
     }
-    tx.execute(
-        "UPDATE streams SET open_count = open_count + $3 WHERE tenant_id = $1 AND patient_id = $2",
-        args![tenant, patient, pending + held],
-    )
-    .await?;
     tx.count(tenant, shard, "pending", pending);
     tx.count(tenant, shard, "held", held);
     touch_stream(tx, tenant, patient, now).await?;
     Ok(ids)
 }
 
-/// Moves a delivery from one state to another, with its due time, and keeps counters and the stream's open count in step.
+/// Moves a delivery from one state to another, with its due time, and keeps the counters in step.
 /// `false`, and nothing written, if it was not in `from`. The caller touches the stream when it is done with the patient.
 pub(crate) async fn move_state(
     tx: &mut Tx,
@@ -150,30 +145,21 @@ pub(crate) async fn move_state(
     let moved = tx
         .row(
             "UPDATE deliveries SET state = $4, reason = $5, due_at = $6, updated_at = $7 \
-             WHERE tenant_id = $1 AND id = $2 AND state = CAST($3 AS TEXT) RETURNING shard, patient_id",
+             WHERE tenant_id = $1 AND id = $2 AND state = CAST($3 AS TEXT) RETURNING shard",
             args![tenant, delivery, from.word(), to.word(), reason(to), due_at, now],
         )
         .await?;
     let Some(row) = moved else { return Ok(false) };
-    note_move(tx, tenant, row.int("shard")?, &row.text("patient_id")?, from, to).await?;
+    note_move(tx, tenant, row.int("shard")?, from, to);
     Ok(true)
 }
 
-/// Keeps the stream's open count and the counters in step with a move that took place.
-pub(crate) async fn note_move(tx: &mut Tx, tenant: &TenantId, shard: i64, patient: &str, from: State, to: State) -> Result<()> {
-    let opened = i64::from(from.is_final()) - i64::from(to.is_final());
-    if opened != 0 {
-        tx.execute(
-            "UPDATE streams SET open_count = open_count + $3 WHERE tenant_id = $1 AND patient_id = $2",
-            args![tenant, patient, opened],
-        )
-        .await?;
-    }
+/// Keeps the counters in step with a move that took place.
+pub(crate) fn note_move(tx: &mut Tx, tenant: &TenantId, shard: i64, from: State, to: State) {
     if from.word() != to.word() {
         tx.count(tenant, shard, from.word(), -1);
         tx.count(tenant, shard, to.word(), 1);
     }
-    Ok(())
 }
 
 /// Locks a patient's stream until the end of the transaction; whoever changes deliveries of several patients locks their

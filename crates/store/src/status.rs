@@ -1,8 +1,8 @@
 //! Is anything waiting, lost or stuck? From kept counters, not from scans.
 
 use crate::config::read_plan;
-use crate::engine::args;
-use crate::reason::Lens;
+use crate::engine::{Sql, args};
+use crate::reason::{Lens, oldest_waiting};
 use crate::{Error, Result, Tenant};
 use model::{HeldReason, MeansPlan, State, Timestamp};
 
@@ -71,8 +71,10 @@ impl Tenant {
                     }
                     let row = tx
                         .row(
-                            "SELECT (SELECT MIN(d.created_at) FROM deliveries d WHERE d.tenant_id = $1 \
-                               AND d.state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain')) AS oldest, \
+                            Sql::from(concat!(
+                                "SELECT ",
+                                oldest_waiting!("$1"),
+                                " AS oldest, \
                              (SELECT COUNT(*) FROM patients p WHERE p.tenant_id = $1 AND p.link_state = 'held') AS patients_held, \
                              (SELECT c.last_error FROM fhir_integration_configs c WHERE c.tenant_id = $1) AS last_error, \
                              (SELECT r.plan FROM connections r JOIN fhir_integration_configs c ON c.tenant_id = r.tenant_id \
@@ -81,7 +83,8 @@ impl Tenant {
                              (SELECT r.last_pull_at FROM connections r WHERE r.tenant_id = $1) AS last_pull_at, \
                              (SELECT r.down_since FROM connections r WHERE r.tenant_id = $1) AS down_since, \
                              (SELECT r.not_before FROM connections r WHERE r.tenant_id = $1) AS not_before, \
-                             (SELECT r.circuit_open FROM connections r WHERE r.tenant_id = $1) AS circuit_open",
+                             (SELECT r.circuit_open FROM connections r WHERE r.tenant_id = $1) AS circuit_open"
+                            )),
                             args![&tenant],
                         )
                         .await?

@@ -148,9 +148,10 @@ async fn hold_what_was_sent(tx: &mut Tx, ward: &Ward, now: Timestamp) -> Result<
 }
 
 async fn touch_all(tx: &mut Tx, ward: &Ward, now: Timestamp) -> Result<()> {
-    let rows = tx
-        .rows("SELECT patient_id FROM streams WHERE tenant_id = $1 AND (open_count > 0 OR head_due IS NOT NULL)", args![&ward.tenant])
-        .await?;
+    let sql = "SELECT patient_id FROM streams WHERE tenant_id = $1 AND head_due IS NOT NULL \
+               UNION SELECT patient_id FROM deliveries WHERE tenant_id = $1 \
+                AND state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain')";
+    let rows = tx.rows(sql, args![&ward.tenant]).await?;
     let patients = rows.iter().map(|row| row.uuid("patient_id").map(PatientId)).collect::<Result<Vec<_>>>()?;
     standing::touch_streams(tx, &ward.tenant, patients, now).await
 }

@@ -61,7 +61,7 @@ pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Ve
         if moved == 0 {
             return Err(Error::Corrupt("deliveries"));
         }
-        standing::note_move(tx, &lane.tenant, lane.shard, &raw.patient.to_string(), raw.state, State::InFlight).await?;
+        standing::note_move(tx, &lane.tenant, lane.shard, raw.state, State::InFlight);
     }
     // The streams are touched when the lane's owner settles, or by whoever takes the lane over.
     Ok(Begun::All)

@@ -6,7 +6,7 @@ use crate::ledger::raw::{Raw, lock_patients_of, supersede_older};
 use crate::seal::DataKey;
 use crate::{Error, Inner, Result, standing};
 use model::delivery::{Action, Event, Facts, next};
-use model::{AttemptId, Class, DeliveryId, EhrId, HeldReason, LateAnswer, ObservationId, State, TenantId, Timestamp};
+use model::{AttemptId, Class, DeliveryId, EhrId, HeldReason, LateAnswer, ObservationId, PatientId, State, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
 /// What the tenant is told of a row that has killed the process again and again.
@@ -44,14 +44,18 @@ impl<'a> Settling<'a> {
         // Read together where none can change what is known of another.
         let alone = patients.len() == settlements.len();
         let mut known = if alone { Raw::load_all(tx, self.tenant, &ids).await? } else { BTreeMap::new() };
+        let mut touched: BTreeMap<PatientId, Option<Timestamp>> = patients.into_iter().map(|patient| (patient, None)).collect();
         for settlement in settlements {
             let raw = match known.remove(&settlement.delivery) {
                 Some(raw) => raw,
                 None => Raw::load(tx, self.tenant, settlement.delivery).await?.ok_or(Error::Corrupt("deliveries"))?,
             };
+            if settlement.state == State::Delivered {
+                touched.insert(raw.patient, Some(self.now));
+            }
             self.settle_one(tx, settlement, raw).await?;
         }
-        standing::touch_streams(tx, self.tenant, patients, self.now).await
+        standing::touch_delivered(tx, self.tenant, touched, self.now).await
     }
 
     async fn settle_one(&self, tx: &mut Tx, settlement: &Settlement, raw: Raw) -> Result<()> {
@@ -65,10 +69,6 @@ impl<'a> Settling<'a> {
         match raw.observation {
             Some(id) => self.keep_observation(tx, &raw, id, settlement).await?,
             None => self.keep_patient(tx, &raw, settlement).await?,
-        }
-        if settlement.state == State::Delivered {
-            tx.execute("UPDATE patients SET last_sync_at = $3 WHERE tenant_id = $1 AND id = $2", args![self.tenant, raw.patient, self.now])
-                .await?;
         }
         if !raw.may_be_overtaken() {
             return Ok(());
@@ -182,7 +182,8 @@ impl<'a> Settling<'a> {
                 "UPDATE observations SET synced_version = NULL, synced_at = NULL WHERE tenant_id = $1 AND id = $2 AND synced_version = $3";
             tx.execute(sql, args![self.tenant, id, raw.version]).await?;
         }
-        standing::note_move(tx, self.tenant, raw.shard, &raw.patient.to_string(), raw.state, state).await
+        standing::note_move(tx, self.tenant, raw.shard, raw.state, state);
+        Ok(())
     }
 
     /// What has killed the process again and again is dead, if it is known not to be there.

@@ -28,8 +28,9 @@ pub(super) async fn work(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp
 async fn whose_turn(tx: &mut Tx, lane: &Lane, now: Timestamp, limit: u32) -> Result<Vec<(PatientId, bool)>> {
     let fresh = tx
         .rows(
-            "SELECT patient_id, blocked FROM streams WHERE tenant_id = $1 AND shard = $2 AND head_due IS NOT NULL AND head_due <= $3 \
-             ORDER BY fresh_at DESC, head_due, patient_id LIMIT $4",
+            // `+`: by the index that gives the order.
+            "SELECT patient_id, blocked FROM streams WHERE tenant_id = $1 AND shard = $2 AND head_due IS NOT NULL AND fresh_at > 0 \
+             AND + head_due <= $3 ORDER BY fresh_at DESC, head_due, patient_id LIMIT $4",
             args![&lane.tenant, lane.shard, now, limit],
         )
         .await?;

@@ -192,7 +192,6 @@ pub(crate) async fn supersede_older(tx: &mut Tx, tenant: &TenantId, now: Timesta
                 "SELECT ",
                 raw_columns!(),
                 " FROM deliveries d WHERE d.tenant_id = $1 AND d.patient_id = $2 AND d.observation_id IS NULL \
-                 AND d.state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain') \
                  AND d.state IN ('pending', 'retry_scheduled', 'held')"
             ));
             tx.rows(sql, args![tenant, id]).await?

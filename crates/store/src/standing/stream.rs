@@ -13,14 +13,14 @@ use std::collections::BTreeMap;
 /// does not know it), its own Patient is held before it, or one of its rows is unsettled.
 /// A lane must never be due for a patient that cannot move, or it is claimed in a circle.
 pub(crate) async fn touch_stream(tx: &mut Tx, tenant: &TenantId, patient: PatientId, now: Timestamp) -> Result<()> {
-    if let Some((shard, at)) = touch(tx, tenant, patient).await? {
+    if let Some((shard, at)) = touch(tx, tenant, patient, None).await? {
         wake_lane(tx, tenant, shard, at, now).await?;
     }
     Ok(())
 }
 
-/// The same but for the lane: which it is, and when it is due.
-async fn touch(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Result<Option<(i64, Timestamp)>> {
+/// The same but for the lane: which it is, and when it is due. `delivered`: the EHR took something of the patient then.
+async fn touch(tx: &mut Tx, tenant: &TenantId, patient: PatientId, delivered: Option<Timestamp>) -> Result<Option<(i64, Timestamp)>> {
     // First the lock, then a statement of its own that sees what others have committed before it was ours.
     if !tx.is_alone() && !lock_stream(tx, tenant, patient).await? {
         return Ok(None);
@@ -39,8 +39,8 @@ async fn touch(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Result<Opt
     let head_due = [stream.int_opt("asks")?, stream.int_opt("audits")?, write].into_iter().flatten().min();
     let fresh_at = stream.int_opt("newest_fresh_at")?.unwrap_or(0);
     tx.execute(
-        "UPDATE streams SET head_due = $3, fresh_at = $4 WHERE tenant_id = $1 AND patient_id = $2",
-        args![tenant, patient, head_due, fresh_at],
+        "UPDATE streams SET head_due = $3, fresh_at = $4, delivered_at = COALESCE($5, delivered_at) WHERE tenant_id = $1 AND patient_id = $2",
+        args![tenant, patient, head_due, fresh_at, delivered],
     )
     .await?;
     let shard = stream.int("shard")?;
@@ -48,12 +48,20 @@ async fn touch(tx: &mut Tx, tenant: &TenantId, patient: PatientId) -> Result<Opt
 }
 
 /// Touches many streams, in the order in which everybody locks them.
-pub(crate) async fn touch_streams(tx: &mut Tx, tenant: &TenantId, mut patients: Vec<PatientId>, now: Timestamp) -> Result<()> {
-    patients.sort_unstable();
-    patients.dedup();
+pub(crate) async fn touch_streams(tx: &mut Tx, tenant: &TenantId, patients: Vec<PatientId>, now: Timestamp) -> Result<()> {
+    touch_delivered(tx, tenant, patients.into_iter().map(|patient| (patient, None)).collect(), now).await
+}
+
+/// The same, with the moment at which the EHR took something of a patient.
+pub(crate) async fn touch_delivered(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    patients: BTreeMap<PatientId, Option<Timestamp>>,
+    now: Timestamp,
+) -> Result<()> {
     let mut lanes: BTreeMap<i64, Timestamp> = BTreeMap::new();
-    for patient in patients {
-        if let Some((shard, at)) = touch(tx, tenant, patient).await? {
+    for (patient, delivered) in patients {
+        if let Some((shard, at)) = touch(tx, tenant, patient, delivered).await? {
             let due = lanes.entry(shard).or_insert(at);
             *due = at.min(*due);
         }
@@ -87,8 +95,13 @@ const STREAM: &str = "SELECT s.shard, s.blocked, \
      AND state = 'delivered') AS audits, \
     (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
      AND state NOT IN ('delivered', 'superseded')) AS own, \
-    (SELECT CASE WHEN backlog THEN 0 ELSE created_at END FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
-     AND state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain') ORDER BY seq DESC LIMIT 1) AS newest_fresh_at \
+    (SELECT CASE WHEN n.backlog THEN 0 ELSE n.created_at END FROM ( \
+       SELECT * FROM (SELECT seq, backlog, created_at FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
+         AND state IN ('pending', 'retry_scheduled') ORDER BY seq DESC LIMIT 1) waiting \
+       UNION ALL SELECT * FROM (SELECT seq, backlog, created_at FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
+         AND state = 'held' ORDER BY seq DESC LIMIT 1) held \
+       UNION ALL SELECT seq, backlog, created_at FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 \
+         AND state IN ('in_flight', 'uncertain')) n ORDER BY n.seq DESC LIMIT 1) AS newest_fresh_at \
     FROM streams s WHERE s.tenant_id = $1 AND s.patient_id = $2";
 
 /// The first row of an observation that may go, and until when attempts on its resource stay open.

@@ -104,7 +104,9 @@ async fn stream(tenant: &Tenant, patient: PatientId) -> (Option<i64>, i64) {
         .db
         .read(move |tx| {
             Box::pin(async move {
-                let sql = "SELECT head_due, open_count FROM streams WHERE tenant_id = $1 AND patient_id = $2";
+                let sql = "SELECT head_due, (SELECT COUNT(*) FROM deliveries d WHERE d.tenant_id = $1 AND d.patient_id = $2 \
+                     AND d.state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain')) AS open_count \
+                     FROM streams WHERE tenant_id = $1 AND patient_id = $2";
                 let row = tx.row(sql, args![&id, patient]).await?.ok_or(Error::Corrupt("streams"))?;
                 Ok((row.int_opt("head_due")?.map(|at| at - NOW.0), row.int("open_count")?))
             })
