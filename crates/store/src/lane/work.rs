@@ -62,13 +62,13 @@ const ROWS: &str = concat!(
     "WITH chosen AS ( \
        SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain') \
          ORDER BY CASE WHEN due_at IS NULL THEN 1 ELSE 0 END, due_at, seq LIMIT 8) asked \
-       UNION SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
+       UNION ALL SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
          AND state IN ('pending', 'retry_scheduled', 'held') ORDER BY seq + 0 LIMIT 8) own \
-       UNION SELECT id FROM (SELECT w.id FROM deliveries w WHERE w.tenant_id = $1 AND w.patient_id = $2 \
+       UNION ALL SELECT id FROM (SELECT w.id FROM deliveries w WHERE w.tenant_id = $1 AND w.patient_id = $2 \
          AND w.state IN ('pending', 'retry_scheduled') AND w.observation_id IS NOT NULL \
          AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = w.observation_id \
            AND h.state = 'held' AND h.seq < w.seq) ORDER BY w.seq LIMIT 1) waiting \
-       UNION SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
+       UNION ALL SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
          AND state = 'delivered' AND audit_at <= $3 ORDER BY audit_at LIMIT 8) audited) \
      SELECT ",
     raw_columns!(),
