@@ -61,6 +61,7 @@ CREATE TABLE connections (
   last_push_at    BIGINT,
   last_pull_at    BIGINT
 );
+CREATE INDEX connections_resting ON connections (not_before) WHERE not_before IS NOT NULL;
 
 CREATE TABLE patients (
   tenant_id      TEXT   NOT NULL REFERENCES tenants (tenant_id),
@@ -139,7 +140,8 @@ CREATE TABLE lanes (
   served_at   BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (tenant_id, shard)
 ) WITHOUT ROWID;
-CREATE INDEX lanes_due ON lanes (served_at) WHERE due_at IS NOT NULL OR lease_until IS NOT NULL;
+CREATE INDEX lanes_due ON lanes (due_at) WHERE lease_until IS NULL;
+CREATE INDEX lanes_leased ON lanes (lease_until) WHERE lease_until IS NOT NULL;
 
 -- A stream = one patient's deliveries, in the order of their acceptance (a serial id does not follow commit order).
 CREATE TABLE streams (
