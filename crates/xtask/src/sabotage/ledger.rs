@@ -107,7 +107,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
            WHERE x.tenant_id = a.tenant_id AND x.id = a.delivery_id AND x.state = 'delivered')) AS resource_open_until""#,
             },
             Cut {
-                file: "crates/store/src/standing.rs",
+                file: "crates/store/src/standing/stream.rs",
                 find: r#"a.resource_id = d.observation_id AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')"#,
                 replace: r#"a.resource_id = d.observation_id AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain') AND NOT EXISTS \
              (SELECT 1 FROM deliveries x WHERE x.tenant_id = $1 AND x.id = a.delivery_id AND x.state = 'delivered')"#,
@@ -178,9 +178,9 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
                 replace: "let settled = true;",
             },
             Cut {
-                file: "crates/store/src/standing.rs",
-                find: "Some(until) => Some(due.max(until + 1)),",
-                replace: "Some(_) => Some(due),",
+                file: "crates/store/src/standing/stream.rs",
+                find: "(Some(due), Some(until)) => Some(due.max(until + 1)),",
+                replace: "(Some(due), Some(_)) => Some(due),",
             },
         ],
         watch: Watch::engine(&["traces::trace_02", "traces::trace_05_and_09"]),
@@ -191,9 +191,9 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         cuts: &[
             Cut { file: "crates/sync/src/turn.rs", find: "if unsettled || work.blocked {", replace: "if work.blocked {" },
             Cut {
-                file: "crates/store/src/standing.rs",
-                find: r#"let stopped = stream.text_opt("blocked")?.is_some() || stream.int("unsettled")? > 0;"#,
-                replace: r#"let stopped = stream.text_opt("blocked")?.is_some();"#,
+                file: "crates/store/src/standing/stream.rs",
+                find: r#"let stopped = by_link || rests || stream.int("unsettled")? > 0;"#,
+                replace: "let stopped = by_link || rests;",
             },
         ],
         watch: Watch::engine(&["fairness::an_uncertain_row", "laws::the_order"]),

@@ -135,4 +135,34 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         ],
         watch: Watch { package: "ponte-store", program: Some("pooler"), filters: &["nodes_share"] },
     },
+    Sabotage {
+        name: "refused-patient-in-a-circle",
+        rule: "law 2: what waits for a Patient that only a person can bring says so, and no lane is due for it",
+        cuts: &[Cut {
+            file: "crates/store/src/standing/stream.rs",
+            find: "let rests = !by_link && rests_unknown(tx, tenant, patient, &own).await?;",
+            replace: "let rests = !by_link && rests_unknown(tx, tenant, patient, &own).await? && own.is_empty();",
+        }],
+        watch: Watch::engine(&["linking::the_observations_of_a_patient_whom_the_ehr_refuses"]),
+    },
+    Sabotage {
+        name: "never-sought-at-the-new-ehr",
+        rule: "another base URL is another EHR: what became of a Patient at the old one says nothing of it there",
+        cuts: &[Cut {
+            file: "crates/store/src/ledger/person.rs",
+            find: "State::Dead | State::Superseded | State::Canceled => unknown_here && raw.observation.is_none(),",
+            replace: "State::Dead | State::Superseded | State::Canceled => false,",
+        }],
+        watch: Watch::engine(&["homes::a_patient_whom_only_the_old_ehr_knew"]),
+    },
+    Sabotage {
+        name: "gone-and-said-to-be-synced",
+        rule: "what the hospital deleted is not said to be at the EHR",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/settle.rs",
+            find: "if state == State::Held(HeldReason::GoneAtEhr)",
+            replace: "if state == State::Held(HeldReason::PatientUnlinked)",
+        }],
+        watch: Watch::engine(&["outcomes::an_observation_that_is_found_deleted"]),
+    },
 ];
