@@ -79,13 +79,16 @@ pub enum Profile {
     Helios,
     /// Medplum: no update-as-create though asked for, decimals rounded, a transaction is a batch.
     Medplum,
+    /// Medplum's router with its memory behind it: a `PUT` that creates is answered 200, a search by patient finds everybody's.
+    MedplumRouter,
     /// WSO2: conditional creates race, `?` conditions ignored, whole-second stamps, decimals rounded.
     Wso2,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: &'static [Profile] = &[Profile::Plain, Profile::Epic, Profile::Hapi, Profile::Helios, Profile::Medplum, Profile::Wso2];
+    pub const ALL: &'static [Profile] =
+        &[Profile::Plain, Profile::Epic, Profile::Hapi, Profile::Helios, Profile::Medplum, Profile::MedplumRouter, Profile::Wso2];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -95,6 +98,7 @@ impl Profile {
             Profile::Hapi => "hapi",
             Profile::Helios => "helios",
             Profile::Medplum => "medplum",
+            Profile::MedplumRouter => "medplum-router",
             Profile::Wso2 => "wso2",
         }
     }

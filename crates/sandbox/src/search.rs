@@ -148,6 +148,7 @@ impl Twin {
                     asked.identifier_ignored = true;
                     continue;
                 }
+                "patient" | "subject" if self.quirks.ignores_patient => {}
                 _ => match Filter::parse(kind, name, value, reading)? {
                     Some(filter) => asked.filters.push(filter),
                     None => {

@@ -119,6 +119,17 @@ async fn helios_pages_by_cursor_and_loses_rows_that_move() {
 }
 
 #[tokio::test]
+async fn the_medplum_router_answers_200_to_a_put_that_creates_and_finds_everybodys_rows() {
+    let ward = like(Profile::MedplumRouter).await;
+    for id in ["mine", "other"] {
+        assert_eq!(status(&ward.put(&format!("Observation/{id}"), &with_id(observation(id), id)).await), 200);
+    }
+    let found = body(ward.get("Observation?patient=nobody").await).await;
+    assert_eq!(ids(&found).len(), 2, "{found}");
+    assert!(found["link"][0]["url"].as_str().unwrap().contains("patient=nobody"), "it does not say that it ignored it: {found}");
+}
+
+#[tokio::test]
 async fn medplum_refuses_own_ids_rounds_decimals_and_runs_transactions_as_batches() {
     let ward = like(Profile::Medplum).await;
     let uuid = "0190a0a0-0000-4000-8000-000000000001";

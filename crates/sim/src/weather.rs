@@ -13,7 +13,7 @@ pub fn shown() -> impl Iterator<Item = Fault> {
     Fault::ALL.iter().copied().filter(|fault| !WITHOUT_IDENTIFIER.contains(fault))
 }
 
-const PROFILES: &[Profile] = &[Profile::Plain, Profile::Epic, Profile::Hapi, Profile::Helios, Profile::Medplum, Profile::Wso2];
+const PROFILES: &[Profile] = Profile::ALL;
 
 /// How long a late commit may take, ms: with the longest pause of a sender it stays within lease and settle time.
 pub const LATEST_COMMIT: i64 = 30 * SECOND;

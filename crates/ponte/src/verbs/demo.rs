@@ -27,7 +27,7 @@ pub struct Demo {
     /// Where the API listens; port 0 takes a free one [default: 127.0.0.1:8080, or a free port if that one is taken]
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<String>,
-    /// The real server whose manners the sandbox EHR takes on: plain, epic, hapi, helios, medplum or wso2
+    /// The real server whose manners the sandbox EHR takes on: plain, epic, hapi, helios, medplum, medplum-router or wso2
     #[arg(long, default_value = "plain", value_name = "PROFILE")]
     like: Profile,
     /// From which the sandbox takes its chance: which requests fail, and how

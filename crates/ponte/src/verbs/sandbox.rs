@@ -17,7 +17,7 @@ pub struct SandboxVerb {
     /// Where it listens; port 0 takes a free one
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT")]
     listen: String,
-    /// The real server whose manners it takes on: plain, epic, hapi, helios, medplum or wso2
+    /// The real server whose manners it takes on: plain, epic, hapi, helios, medplum, medplum-router or wso2
     #[arg(long, default_value = "plain", value_name = "PROFILE")]
     like: Profile,
     /// A way in: open, oauth2:CLIENT:SECRET, basic:USER:PASSWORD, api-key:HEADER:KEY; repeatable. These are toys, not secrets

@@ -251,6 +251,7 @@ async fn nothing_is_lost_or_doubled_under_any_quirk_profile() {
         ("hapi", Profile::Hapi),
         ("helios", Profile::Helios),
         ("medplum", Profile::Medplum),
+        ("medplum-router", Profile::MedplumRouter),
         ("wso2", Profile::Wso2),
     ] {
         play(Play::of(name, profile, 250), testing::sqlite(), seed).await;

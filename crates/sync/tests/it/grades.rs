@@ -156,6 +156,13 @@ async fn the_grade_is_what_the_ehr_really_does() {
             vec![(What::OwnId, Refused), (What::ConditionalParallel, NotSeen), (What::Digits, Refused), (What::IfNoneMatch, NotTried)],
         ),
         (
+            "medplum-router",
+            like(Profile::MedplumRouter),
+            SETTLE,
+            Grade::Lock,
+            vec![(What::OwnId, Proven), (What::IfMatch, Proven), (What::Digits, Refused)],
+        ),
+        (
             "wso2",
             like(Profile::Wso2),
             SETTLE,

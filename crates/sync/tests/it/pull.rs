@@ -397,6 +397,10 @@ async fn every_kind_of_server_is_read_to_its_end_and_read_again_without_doubles(
             for n in 130..160 {
                 writes(w, "p1", &format!("o{n}"), "72.10");
             }
+            hospital_patient(w, &json!({"resourceType": "Patient", "id": "p2", "active": true}));
+            for n in 0..30 {
+                writes(w, "p2", &format!("x{n}"), "90");
+            }
             w.clock.forward(2 * MINUTE);
             let first = asks(w, patient).await;
             complete(&first);
