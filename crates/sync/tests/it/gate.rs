@@ -22,6 +22,8 @@ pub enum Stop {
     AfterTheCheck,
     /// The EHR has answered, and nothing of it is written down yet.
     AfterTheAnswer,
+    /// As `AfterTheCheck`, and the node dies of it: whatever the EHR says, nobody hears it.
+    LastBreath,
 }
 
 /// Which request: method, and a part of path, query or body.
@@ -227,6 +229,14 @@ impl Transport for Gate {
                     let _ = go.await;
                     pass();
                     self.line.send(Request { connect_only_if: None, ..request }).await
+                }
+                Some(Rule::Stop { stop: Stop::LastBreath, reached, go }) => {
+                    assert!(may(request.connect_only_if.as_ref()), "the last check said no");
+                    let _ = reached.send(());
+                    let _ = go.await;
+                    pass();
+                    let _ = self.line.send(Request { connect_only_if: None, ..request }).await;
+                    std::future::pending().await
                 }
                 Some(Rule::Stop { stop: Stop::AfterTheAnswer, reached, go }) => {
                     pass();

@@ -19,7 +19,7 @@ async fn trace_04_the_settle_time_counts_from_the_takeover() {
             let pain = w.observe(patient, "3").await;
             w.late_commit_after(55 * SECOND);
             w.next(1, Fault::LateCommit, "POST", pain);
-            let mut frozen = w.node.gate.freeze(Which::new("POST", pain), Stop::AfterTheCheck);
+            let mut frozen = w.node.gate.freeze(Which::new("POST", pain), Stop::LastBreath);
             let first = w.node.step_aside();
             frozen.stands().await;
             // Recorded long ago, sent just inside the lease, and the node dies.

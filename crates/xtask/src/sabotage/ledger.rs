@@ -280,7 +280,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
             find: "if uncertain || class == Class::TooLarge {",
             replace: "if class == Class::TooLarge {",
         }],
-        watch: Watch::engine(&["poison::a_batch_answer_that_cannot_be_matched"]),
+        watch: Watch::engine(&["poison::after_an_uncertain_batch"]),
     },
     Sabotage {
         name: "search-row-believed",
