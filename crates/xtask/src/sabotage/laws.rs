@@ -46,11 +46,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "patients-order-lost",
         rule: "law 6: the order of one patient is kept",
-        cuts: &[Cut {
-            file: "crates/store/src/lane/work.rs",
-            find: r#"THEN 0 ELSE 1 END, d.seq""#,
-            replace: r#"THEN 0 ELSE 1 END, d.seq DESC""#,
-        }],
+        cuts: &[Cut { file: "crates/store/src/lane/work.rs", find: "ORDER BY w.seq LIMIT 1", replace: "ORDER BY w.seq DESC LIMIT 1" }],
         watch: Watch::engine(&["laws::the_order"]),
     },
     Sabotage {
@@ -66,12 +62,15 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "backlog-before-fresh",
         rule: "law 6: a fresh observation overtakes its tenant's backlog",
-        cuts: &[Cut {
-            file: "crates/store/src/lane/work.rs",
-            find: "ORDER BY fresh_at DESC, head_due, patient_id LIMIT $4",
-            replace: "ORDER BY head_due, patient_id LIMIT $4",
-        }],
-        watch: Watch::engine(&["fairness::a_fresh_observation", "fairness::fresh_goes_before"]),
+        cuts: &[
+            Cut { file: "crates/store/src/lane/work.rs", find: "fresh_at > 0", replace: "fresh_at >= 0" },
+            Cut {
+                file: "crates/store/src/lane/work.rs",
+                find: "ORDER BY fresh_at DESC, head_due, patient_id LIMIT $4",
+                replace: "ORDER BY head_due, patient_id LIMIT $4",
+            },
+        ],
+        watch: Watch { package: "ponte-store", program: Some("reference"), filters: &["a_sqlite_file"] },
     },
     Sabotage {
         name: "poison-goes-on",
