@@ -88,7 +88,7 @@ async fn only_people_move(tenant: &Platform) -> bool {
 
 /// What holds a whole connection for a while: it is the hospital's move, and yet the next probe may end it.
 fn passes(delivery: &Value) -> bool {
-    ["circuit_open", "credentials_refused"].iter().any(|reason| delivery["reason"] == *reason)
+    matches!(delivery["reason"].as_str(), Some("circuit_open" | "credentials_refused"))
 }
 
 /// What waits for a person is sent again, as a person would once the EHR is well.

@@ -13,14 +13,12 @@ pub fn shown() -> impl Iterator<Item = Fault> {
     Fault::ALL.iter().copied().filter(|fault| !WITHOUT_IDENTIFIER.contains(fault))
 }
 
-const PROFILES: &[Profile] = Profile::ALL;
-
 /// How long a late commit may take, ms: with the longest pause of a sender it stays within lease and settle time.
 pub const LATEST_COMMIT: i64 = 30 * SECOND;
 
 /// The manners of an EHR: a real server's, or a plain one that lacks some of the safe means.
 pub fn manners(dice: &Dice) -> (Profile, Quirks) {
-    let profile = *dice.one_of(PROFILES);
+    let profile = *dice.one_of(Profile::ALL);
     let mut quirks = Quirks::of(profile);
     if profile == Profile::Plain {
         for lacks in [Fault::NoUpdateCreate, Fault::NoConditionalCreate, Fault::NoBatch, Fault::IfMatchIgnored, Fault::NoLastUpdated] {

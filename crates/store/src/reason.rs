@@ -157,24 +157,12 @@ pub(crate) use shown_columns;
 macro_rules! oldest_waiting {
     ($tenant:literal) => {
         concat!(
-            "(SELECT MIN(w.created_at) FROM deliveries w WHERE w.tenant_id = ",
+            "(SELECT MIN(w.created_at) FROM (VALUES ('pending'), ('in_flight'), ('retry_scheduled'), ('held'), ('uncertain')) AS open \
+              JOIN deliveries w ON w.tenant_id = ",
             $tenant,
-            " AND w.id IN (",
-            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
+            " AND w.id = (SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
             $tenant,
-            " AND x.state = 'pending' UNION ALL ",
-            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
-            $tenant,
-            " AND x.state = 'in_flight' UNION ALL ",
-            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
-            $tenant,
-            " AND x.state = 'retry_scheduled' UNION ALL ",
-            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
-            $tenant,
-            " AND x.state = 'held' UNION ALL ",
-            "SELECT MIN(x.id) FROM deliveries x WHERE x.tenant_id = ",
-            $tenant,
-            " AND x.state = 'uncertain'))"
+            " AND x.state = open.column1))"
         )
     };
 }

@@ -61,7 +61,6 @@ CREATE TABLE connections (
   last_push_at    BIGINT,
   last_pull_at    BIGINT
 );
-CREATE INDEX connections_resting ON connections (not_before) WHERE not_before IS NOT NULL;
 
 CREATE TABLE patients (
   tenant_id      TEXT   NOT NULL REFERENCES tenants (tenant_id),
@@ -140,8 +139,7 @@ CREATE TABLE lanes (
   served_at   BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (tenant_id, shard)
 );
-CREATE INDEX lanes_due ON lanes (due_at) WHERE lease_until IS NULL;
-CREATE INDEX lanes_leased ON lanes (lease_until) WHERE lease_until IS NOT NULL;
+CREATE INDEX lanes_due ON lanes (served_at) WHERE due_at IS NOT NULL OR lease_until IS NOT NULL;
 
 -- A stream = one patient's deliveries, in the order of their acceptance (a serial id does not follow commit order).
 CREATE TABLE streams (
@@ -152,11 +150,11 @@ CREATE TABLE streams (
   head_due   BIGINT,
   fresh_at   BIGINT NOT NULL DEFAULT 0,
   blocked    TEXT,
-  delivered_at BIGINT,
+  open_count BIGINT NOT NULL DEFAULT 0,
   PRIMARY KEY (tenant_id, patient_id)
 );
 CREATE INDEX streams_due ON streams (tenant_id, shard, head_due) WHERE head_due IS NOT NULL;
-CREATE INDEX streams_fresh ON streams (tenant_id, shard, fresh_at) WHERE head_due IS NOT NULL AND fresh_at > 0;
+CREATE INDEX streams_fresh ON streams (tenant_id, shard, fresh_at) WHERE head_due IS NOT NULL;
 CREATE INDEX streams_blocked ON streams (tenant_id) WHERE blocked IS NOT NULL;
 
 -- The effect ledger.
@@ -194,14 +192,16 @@ CREATE TABLE deliveries (
   CHECK ((state = 'held') = (reason IS NOT NULL)),
   UNIQUE (tenant_id, patient_id, seq)
 );
+CREATE INDEX deliveries_open ON deliveries (tenant_id, patient_id, seq) WHERE state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain');
+CREATE INDEX deliveries_due ON deliveries (tenant_id, patient_id, due_at) WHERE state IN ('pending', 'in_flight', 'retry_scheduled', 'uncertain') AND due_at IS NOT NULL;
 -- The three questions of standing.rs, each answered without a scan: who waits for an answer, who is next, whom does a person hold.
 CREATE INDEX deliveries_unsettled ON deliveries (tenant_id, patient_id) WHERE state IN ('in_flight', 'uncertain');
 CREATE INDEX deliveries_waiting ON deliveries (tenant_id, patient_id, seq) WHERE state IN ('pending', 'retry_scheduled');
 CREATE INDEX deliveries_held ON deliveries (tenant_id, patient_id, seq) WHERE state = 'held';
 CREATE INDEX deliveries_audit ON deliveries (tenant_id, patient_id, audit_at) WHERE audit_at IS NOT NULL;
--- What waits for a sweep.
+-- What waits for a sweep, and what has waited longest.
 CREATE INDEX deliveries_swept ON deliveries (tenant_id, shard) WHERE state IN ('pending', 'retry_scheduled') AND due_at IS NULL;
--- Lists by state; ids rise with time, so the first of each open state is what has waited longest.
+CREATE INDEX deliveries_oldest ON deliveries (tenant_id, created_at) WHERE state IN ('pending', 'in_flight', 'retry_scheduled', 'held', 'uncertain');
 CREATE INDEX deliveries_by_state ON deliveries (tenant_id, state, id);
 CREATE INDEX deliveries_by_observation ON deliveries (tenant_id, observation_id, version) WHERE observation_id IS NOT NULL;
 -- The Patient's own create is one row per connection and patient (PROTOCOL §3).

@@ -9,19 +9,32 @@ use std::sync::Arc;
 /// Two nodes may find lanes of one tenant at once; whoever comes second looks again, so often at most.
 const LOOKS: u32 = 8;
 
+/// What a tenant's config `c` and connection `r` must say besides, so that a lane of its may be claimed once it is due. `$held`:
+/// which of its leases `b` count.
+macro_rules! may_be_claimed {
+    ($tenant:literal, $held:literal) => {
+        concat!(
+            "c.enabled AND c.sync_direction <> 'pull' AND NOT EXISTS (SELECT 1 FROM installation i WHERE i.state <> 'running') \
+             AND (SELECT COUNT(*) FROM lanes b WHERE b.tenant_id = ",
+            $tenant,
+            " AND b.lease_until ",
+            $held,
+            ") < CASE WHEN r.failures > 0 THEN 1 ELSE c.max_concurrency END"
+        )
+    };
+}
+
 /// By the indexes of leases and of due lanes: what is due later, or never, is not looked at, however many tenants there are.
 macro_rules! free_lane {
     () => {
-        "SELECT l.tenant_id, l.shard, l.lease_until FROM lanes l JOIN tenants t ON t.tenant_id = l.tenant_id \
-         LEFT JOIN fhir_integration_configs c ON c.tenant_id = l.tenant_id \
-         LEFT JOIN connections r ON r.tenant_id = l.tenant_id \
-         WHERE (l.lease_until <= $1 \
-          OR (l.lease_until IS NULL AND l.due_at <= $1 AND c.enabled AND c.sync_direction <> 'pull' \
-           AND (r.not_before IS NULL OR r.not_before <= $1) \
-           AND NOT EXISTS (SELECT 1 FROM installation i WHERE i.state <> 'running') \
-           AND (SELECT COUNT(*) FROM lanes b WHERE b.tenant_id = l.tenant_id AND b.lease_until > $1) \
-             < CASE WHEN r.failures > 0 THEN 1 ELSE c.max_concurrency END)) \
-         ORDER BY t.served_at, l.served_at, l.tenant_id, l.shard LIMIT 1"
+        concat!(
+            "SELECT l.tenant_id, l.shard, l.lease_until FROM lanes l JOIN tenants t ON t.tenant_id = l.tenant_id \
+             LEFT JOIN fhir_integration_configs c ON c.tenant_id = l.tenant_id \
+             LEFT JOIN connections r ON r.tenant_id = l.tenant_id \
+             WHERE (l.lease_until <= $1 OR (l.lease_until IS NULL AND l.due_at <= $1 AND (r.not_before IS NULL OR r.not_before <= $1) AND ",
+            may_be_claimed!("l.tenant_id", "> $1"),
+            ")) ORDER BY t.served_at, l.served_at, l.tenant_id, l.shard LIMIT 1"
+        )
     };
 }
 
@@ -102,33 +115,21 @@ async fn take_lane(
     Ok(Some(Claimed { lane, taken_over }))
 }
 
-/// What a tenant's config `c` and connection `r` must say besides, so that a lane of its may be claimed once it is due.
-macro_rules! may_be_claimed {
-    ($tenant:literal) => {
-        concat!(
-            "AND c.enabled AND c.sync_direction <> 'pull' AND NOT EXISTS (SELECT 1 FROM installation i WHERE i.state <> 'running') \
-             AND (SELECT COUNT(*) FROM lanes b WHERE b.tenant_id = ",
-            $tenant,
-            " AND b.lease_until IS NOT NULL) < CASE WHEN r.failures > 0 THEN 1 ELSE c.max_concurrency END"
-        )
-    };
-}
-
 /// When something becomes due that may be claimed then.
 pub(super) async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>> {
     // A lane is due when it is, or when its connection may be used again, whichever comes later.
     let lanes = concat!(
         "SELECT l.due_at AS at FROM lanes l JOIN fhir_integration_configs c ON c.tenant_id = l.tenant_id \
          LEFT JOIN connections r ON r.tenant_id = l.tenant_id \
-         WHERE l.lease_until IS NULL AND l.due_at IS NOT NULL AND (r.not_before IS NULL OR r.not_before <= l.due_at) ",
-        may_be_claimed!("l.tenant_id"),
+         WHERE l.lease_until IS NULL AND l.due_at IS NOT NULL AND (r.not_before IS NULL OR r.not_before <= l.due_at) AND ",
+        may_be_claimed!("l.tenant_id", "IS NOT NULL"),
         " ORDER BY l.due_at LIMIT 1"
     );
     let connections = concat!(
         "SELECT MIN(r.not_before) AS at FROM connections r JOIN fhir_integration_configs c ON c.tenant_id = r.tenant_id \
          WHERE r.not_before IS NOT NULL AND EXISTS (SELECT 1 FROM lanes l WHERE l.tenant_id = r.tenant_id AND l.lease_until IS NULL \
-           AND l.due_at < r.not_before) ",
-        may_be_claimed!("r.tenant_id")
+           AND l.due_at < r.not_before) AND ",
+        may_be_claimed!("r.tenant_id", "IS NOT NULL")
     );
     let pulls = "SELECT MIN(CASE WHEN r.not_before > p.due_at THEN r.not_before ELSE p.due_at END) AS at FROM pulls p \
         JOIN fhir_integration_configs c ON c.tenant_id = p.tenant_id \

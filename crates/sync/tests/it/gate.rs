@@ -223,20 +223,13 @@ impl Transport for Gate {
                     pass();
                     self.line.send(request).await
                 }
-                Some(Rule::Stop { stop: Stop::AfterTheCheck, reached, go }) => {
+                Some(Rule::Stop { stop: stop @ (Stop::AfterTheCheck | Stop::LastBreath), reached, go }) => {
                     assert!(may(request.connect_only_if.as_ref()), "the last check said no");
                     let _ = reached.send(());
                     let _ = go.await;
                     pass();
-                    self.line.send(Request { connect_only_if: None, ..request }).await
-                }
-                Some(Rule::Stop { stop: Stop::LastBreath, reached, go }) => {
-                    assert!(may(request.connect_only_if.as_ref()), "the last check said no");
-                    let _ = reached.send(());
-                    let _ = go.await;
-                    pass();
-                    let _ = self.line.send(Request { connect_only_if: None, ..request }).await;
-                    std::future::pending().await
+                    let sent = self.line.send(Request { connect_only_if: None, ..request }).await;
+                    if stop == Stop::LastBreath { std::future::pending().await } else { sent }
                 }
                 Some(Rule::Stop { stop: Stop::AfterTheAnswer, reached, go }) => {
                     pass();
