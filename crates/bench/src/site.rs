@@ -28,6 +28,7 @@ struct Gate {
     latency_ms: AtomicU64,
     watched: AtomicUsize,
     writes: AtomicU64,
+    creates: AtomicU64,
     came: Mutex<Vec<(Instant, Bytes)>>,
 }
 
@@ -64,6 +65,11 @@ impl Site {
         self.gate.writes.load(Ordering::Relaxed)
     }
 
+    /// So many creates have come since the start, in bundles or alone.
+    pub fn creates(&self) -> u64 {
+        self.gate.creates.load(Ordering::Relaxed)
+    }
+
     /// From now on keeps the body of every write of at most so many bytes, with its moment.
     pub fn watch(&self, longest: usize) {
         self.gate.watched.store(longest, Ordering::Relaxed);
@@ -97,6 +103,8 @@ async fn pass(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Re
     let Ok(bytes) = to_bytes(body, LONGEST).await else { return axum::http::StatusCode::BAD_REQUEST.into_response() };
     if writes {
         gate.writes.fetch_add(1, Ordering::Relaxed);
+        let in_bundle = std::str::from_utf8(&bytes).map_or(0, |text| text.matches(r#""ifNoneExist""#).count());
+        gate.creates.fetch_add(in_bundle.max(1) as u64, Ordering::Relaxed);
         if bytes.len() <= gate.watched.load(Ordering::Relaxed) {
             gate.came.lock().unwrap().push((at, bytes.clone()));
         }

@@ -1,6 +1,7 @@
 //! Claims over all tenants: lanes, pulls, checks, schedules, sweeps.
 
 mod claims;
+mod lanes;
 mod prune;
 mod sweep;
 
@@ -31,7 +32,7 @@ impl Fleet {
         let (inner, owner) = (self.inner.clone(), owner.to_owned());
         self.inner
             .db
-            .write_lease(move |tx| Box::pin(async move { claims::lane(tx, &inner, now, &owner, now.plus_ms(lease_ms)).await }))
+            .write_lease(move |tx| Box::pin(async move { lanes::claim(tx, &inner, now, &owner, now.plus_ms(lease_ms)).await }))
             .await
     }
 

@@ -53,11 +53,31 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         name: "lanes-do-not-take-turns",
         rule: "law 6: the longest unserved lane of a tenant is served first",
         cuts: &[Cut {
-            file: "crates/store/src/fleet/claims.rs",
-            find: "ORDER BY t.served_at, l.served_at, l.tenant_id, l.shard LIMIT 1",
-            replace: "ORDER BY t.served_at, l.tenant_id, l.shard LIMIT 1",
+            file: "crates/store/src/fleet/lanes.rs",
+            find: "ORDER BY served_at, shard LIMIT 1",
+            replace: "ORDER BY shard LIMIT 1",
         }],
         watch: Watch::engine(&["fairness::a_fresh_observation"]),
+    },
+    Sabotage {
+        name: "tenants-do-not-take-turns",
+        rule: "law 6: the longest unserved tenant is served first",
+        cuts: &[Cut {
+            file: "crates/store/src/fleet/lanes.rs",
+            find: "ORDER BY t.served_at, t.tenant_id LIMIT 1",
+            replace: "ORDER BY t.tenant_id LIMIT 1",
+        }],
+        watch: Watch::store(&["claims::many_lanes_are_no_many_fold_share"]),
+    },
+    Sabotage {
+        name: "a-ripe-lane-is-forgotten",
+        rule: "law 6: a lane whose moment has come keeps its tenant's turn",
+        cuts: &[Cut {
+            file: "crates/store/src/fleet/lanes.rs",
+            find: "ripe = EXISTS (SELECT 1 FROM lanes l WHERE l.tenant_id = $1 AND l.ripe)",
+            replace: "ripe = false",
+        }],
+        watch: Watch::store(&["claims::"]),
     },
     Sabotage {
         name: "backlog-before-fresh",

@@ -22,20 +22,22 @@ pub fn claim_lane(all: &mut [Books], now: Timestamp, until: Timestamp) -> Option
     for (tenant, books) in all.iter().enumerate() {
         let open = books.may_push() && books.not_before().is_none_or(|at| at <= now) && books.leased(|until| until > now) < books.most();
         for (shard, lane) in &books.lanes {
-            let expired = lane.lease.is_some_and(|until| until <= now);
-            if expired || (lane.lease.is_none() && open && lane.due.is_some_and(|due| due <= now)) {
-                free.push((books.served, lane.served, tenant, *shard, expired));
+            // What a dead worker left goes first, that which has lain longest before the rest.
+            if let Some(until) = lane.lease.filter(|until| *until <= now) {
+                free.push((false, until.0, 0, tenant, *shard));
+            } else if lane.lease.is_none() && open && lane.due.is_some_and(|due| due <= now) {
+                free.push((true, books.served, lane.served, tenant, *shard));
             }
         }
     }
-    let (_, _, tenant, shard, expired) = free.into_iter().min()?;
+    let (due, _, _, tenant, shard) = free.into_iter().min()?;
     let after = |served: Option<i64>| served.filter(|served| *served >= now.0).map_or(now.0, |served| served + 1);
     all[tenant].served = after(all.iter().map(|books| books.served).max());
     let served = after(all[tenant].lanes.values().map(|lane| lane.served).max());
     let flying = all[tenant].in_shard(shard).iter().any(|at| all[tenant].rows[*at].attempts.iter().any(|one| one.class.is_none()));
     let lane = all[tenant].lanes.get_mut(&shard).unwrap();
     (lane.lease, lane.served, lane.epoch) = (Some(until), served, lane.epoch + 1);
-    Some((tenant, shard, lane.epoch, expired || flying))
+    Some((tenant, shard, lane.epoch, !due || flying))
 }
 
 impl Books {
