@@ -7,7 +7,7 @@ mod sweep;
 
 pub(crate) use sweep::sweep_tenant;
 
-use crate::engine::{Sql, args};
+use crate::engine::{Row, Sql, args};
 use crate::lane::Claimed;
 use crate::reason::oldest_waiting;
 use crate::{Error, Inner, PullClaim, Result, Run};
@@ -170,19 +170,13 @@ impl Fleet {
 
     /// All tenants, for `ponte status`.
     pub async fn tenants(&self) -> Result<Vec<TenantId>> {
-        let ids = self
-            .inner
+        self.inner
             .db
             .read(|tx| {
                 Box::pin(async move {
-                    tx.rows("SELECT tenant_id FROM tenants ORDER BY tenant_id", args![])
-                        .await?
-                        .iter()
-                        .map(|row| row.text("tenant_id"))
-                        .collect::<Result<Vec<_>>>()
+                    tx.rows("SELECT tenant_id FROM tenants ORDER BY tenant_id", args![]).await?.iter().map(Row::tenant).collect()
                 })
             })
-            .await?;
-        ids.into_iter().map(|id| TenantId::new(id).map_err(|_| Error::Corrupt("tenants"))).collect()
+            .await
     }
 }

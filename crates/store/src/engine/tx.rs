@@ -317,6 +317,11 @@ impl Row {
         self.text_opt(column)?.map(|text| uuid::Uuid::parse_str(&text).map_err(|_| Error::Corrupt("ids"))).transpose()
     }
 
+    /// Whose row it is (column `tenant_id`).
+    pub(crate) fn tenant(&self) -> Result<TenantId> {
+        TenantId::new(self.text("tenant_id")?).map_err(|_| Error::Corrupt("tenants"))
+    }
+
     /// A count that is never negative.
     pub(crate) fn count(&self, column: &str) -> Result<u32> {
         Ok(u32::try_from(self.int(column)?).unwrap_or(0))

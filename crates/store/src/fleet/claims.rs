@@ -63,7 +63,7 @@ pub(super) async fn pull(
 ) -> Result<Option<PullClaim>> {
     let free = Sql { sqlite: free_pull!(), postgres: concat!(free_pull!(), " FOR UPDATE OF p SKIP LOCKED") };
     let Some(found) = tx.row(free, args![now, per_tenant]).await? else { return Ok(None) };
-    let tenant = TenantId::new(found.text("tenant_id")?).map_err(|_| Error::Corrupt("pulls"))?;
+    let tenant = found.tenant()?;
     let patient = PatientId(found.uuid("patient_id")?);
     let generation = found.int("generation")?;
     // Where the last one was left there is a checkpoint, unless it was one of another base URL.
@@ -98,7 +98,7 @@ macro_rules! free_check {
 pub(super) async fn check(tx: &mut Tx, now: Timestamp, owner: &str, until: Timestamp) -> Result<Option<(TenantId, RunId)>> {
     let free = Sql { sqlite: free_check!(), postgres: concat!(free_check!(), " FOR UPDATE SKIP LOCKED") };
     let Some(found) = tx.row(free, args![now]).await? else { return Ok(None) };
-    let tenant = TenantId::new(found.text("tenant_id")?).map_err(|_| Error::Corrupt("runs"))?;
+    let tenant = found.tenant()?;
     let id = RunId(found.uuid("id")?);
     let sql = "UPDATE runs SET owner = $3, lease_until = $4 WHERE tenant_id = $1 AND id = $2";
     tx.execute(sql, args![&tenant, id, owner, until]).await?;

@@ -2,8 +2,8 @@
 //!
 //! Nothing is looked at that has no turn, however many tenants there are. A lane whose moment has come is marked `ripe` once, and its
 //! tenant with it; the ripe tenants are kept in the order in which they were served. Whoever marks or claims holds the tenant's
-//! row: a lane that is ripe and free has a ripe tenant. On PostgreSQL a claim waits for a lock only while it holds none; what others
-//! hold is passed over before.
+//! row: a lane that is ripe and free has a ripe tenant. On PostgreSQL what others hold is passed over. A claim waits for a lock only while
+//! it holds none, or none but an expired lane's, for which no other claim waits.
 
 use crate::engine::{Sql, Tx, args};
 use crate::lane::{Claimed, Lane};
@@ -97,7 +97,7 @@ enum Found {
 pub(super) async fn claim(tx: &mut Tx, inner: &Arc<Inner>, now: Timestamp, owner: &str, until: Timestamp) -> Result<Option<Claimed>> {
     let expired = Sql { sqlite: expired_lane!(), postgres: concat!(expired_lane!(), " FOR UPDATE SKIP LOCKED") };
     if let Some(found) = tx.row(expired, args![now]).await? {
-        let tenant = tenant(found.text("tenant_id")?)?;
+        let tenant = found.tenant()?;
         let alone = Sql {
             sqlite: "SELECT served_at FROM tenants WHERE tenant_id = $1",
             postgres: "SELECT served_at FROM tenants WHERE tenant_id = $1 FOR NO KEY UPDATE",
@@ -128,8 +128,8 @@ async fn longest_unserved(tx: &mut Tx, inner: &Arc<Inner>, way: &Way, now: Times
         let Some(found) = tx.row(next, args![now, served_at, &name]).await? else {
             return Ok(if look == 0 { Found::Nobody } else { Found::Taken });
         };
-        (served_at, name) = (found.ts("served_at")?, found.text("tenant_id")?);
-        let tenant = tenant(name.clone())?;
+        let tenant = found.tenant()?;
+        (served_at, name) = (found.ts("served_at")?, tenant.as_str().to_owned());
         if let Some(found) = tx.row(lane, args![&tenant, now]).await?
             && let Some(claimed) = take(tx, inner, &tenant, found.int("shard")?, false, now, owner, until).await?
         {
@@ -139,15 +139,11 @@ async fn longest_unserved(tx: &mut Tx, inner: &Arc<Inner>, way: &Way, now: Times
     Ok(Found::Taken)
 }
 
-fn tenant(id: String) -> Result<TenantId> {
-    TenantId::new(id).map_err(|_| Error::Corrupt("lanes"))
-}
-
 /// Marks the lanes whose moment has come since the last claim, those that wait longest first; whether there was one.
 async fn ripen(tx: &mut Tx, way: &Way, now: Timestamp) -> Result<bool> {
     let rows = tx.rows(way.became_due, args![now]).await?;
     for row in &rows {
-        let tenant = row.text("tenant_id")?;
+        let tenant = row.tenant()?;
         tx.execute("UPDATE lanes SET ripe = true WHERE tenant_id = $1 AND shard = $2", args![&tenant, row.int("shard")?]).await?;
         tx.execute("UPDATE tenants SET ripe = true WHERE tenant_id = $1 AND NOT ripe", args![&tenant]).await?;
     }

@@ -1,8 +1,8 @@
 //! Sweeps: what waits for its hour becomes due, in small transactions, so that nobody else waits long for the database.
 
-use crate::engine::{Sql, Tx, args};
+use crate::engine::{Row, Sql, Tx, args};
 use crate::standing::{SHARDS, lock_stream, touch_streams};
-use crate::{Error, Inner, Result};
+use crate::{Inner, Result};
 use model::{DeliveryId, PatientId, TenantId, Timestamp};
 use std::collections::BTreeSet;
 
@@ -22,13 +22,12 @@ pub(super) async fn sweep(inner: &Inner, now: Timestamp, daily: bool) -> Result<
                         args![daily],
                     )
                     .await?;
-                rows.iter().map(|row| row.text("tenant_id")).collect::<Result<Vec<_>>>()
+                rows.iter().map(Row::tenant).collect::<Result<Vec<_>>>()
             })
         })
         .await?;
     let mut swept = 0;
     for tenant in tenants {
-        let tenant = TenantId::new(tenant).map_err(|_| Error::Corrupt("tenants"))?;
         swept += sweep_tenant(inner, &tenant, now).await?;
     }
     Ok(swept)

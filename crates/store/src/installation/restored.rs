@@ -1,9 +1,9 @@
 //! A database that was restored from a backup: the EHR may know more than it does. A person said so, and only then may
 //! a state be set past `delivery::next`.
 
+use crate::Result;
 use crate::engine::{Row, Tx, args};
 use crate::standing::{self, move_state};
-use crate::{Error, Result};
 use model::{AttemptId, DeliveryId, PatientId, Rng, State, TenantId, Timestamp};
 use std::collections::BTreeMap;
 
@@ -54,7 +54,7 @@ pub(super) async fn unsettle(tx: &mut Tx, rng: &dyn Rng, now: Timestamp, settle_
     }
     let streams = tx.rows("SELECT tenant_id, patient_id FROM streams", args![]).await?;
     for row in streams {
-        touched.entry(tenant_of(&row)?).or_default().push(PatientId(row.uuid("patient_id")?));
+        touched.entry(row.tenant()?).or_default().push(PatientId(row.uuid("patient_id")?));
     }
     for (tenant, patients) in touched {
         standing::touch_streams(tx, &tenant, patients, now).await?;
@@ -73,15 +73,11 @@ struct Open {
 impl Open {
     fn read(row: &Row) -> Result<Self> {
         Ok(Self {
-            tenant: tenant_of(row)?,
+            tenant: row.tenant()?,
             id: DeliveryId(row.uuid("id")?),
             shard: row.int("shard")?,
             resource: standing::resource_of(row)?.uuid(),
             state: standing::state_of(row)?,
         })
     }
-}
-
-fn tenant_of(row: &Row) -> Result<TenantId> {
-    TenantId::new(row.text("tenant_id")?).map_err(|_| Error::Corrupt("tenants"))
 }
