@@ -80,6 +80,25 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         watch: Watch::store(&["claims::"]),
     },
     Sabotage {
+        name: "claims-beside-each-other",
+        rule: "law 6: a tenant has no more lanes at once than it may, on all nodes together",
+        cuts: &[
+            Cut { file: "crates/store/src/fleet/lanes.rs", find: "\" FOR NO KEY UPDATE OF t SKIP LOCKED\"", replace: "\"\"" },
+            Cut { file: "crates/store/src/fleet/lanes.rs", find: "\" FOR NO KEY UPDATE OF t\"", replace: "\"\"" },
+        ],
+        watch: Watch::store(&["claims::two_nodes_that_claim_at_once_count"]),
+    },
+    Sabotage {
+        name: "a-claim-never-waits",
+        rule: "law 6: a node that comes second while lanes are being marked finds those that are left",
+        cuts: &[Cut {
+            file: "crates/store/src/fleet/lanes.rs",
+            find: "Found::Nobody if !marked && !tx.is_alone() => {}",
+            replace: "Found::Nobody if marked && !marked => {}",
+        }],
+        watch: Watch::store(&["claims::two_nodes_that_claim_at_once_never"]),
+    },
+    Sabotage {
         name: "backlog-before-fresh",
         rule: "law 6: a fresh observation overtakes its tenant's backlog",
         cuts: &[
