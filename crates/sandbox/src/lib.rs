@@ -177,6 +177,11 @@ impl Sandbox {
         self.lock().late_pending()
     }
 
+    /// Whether a request whose line was cut, and whose body has this text in it (an identifier's value), is still to commit.
+    pub fn late_pending_with(&self, text: &str) -> bool {
+        self.lock().late_pending_with(text)
+    }
+
     /// Replaces the plan of faults; the profile's own stay unless the plan has them `off`.
     pub fn set_faults(&self, plan: FaultPlan) {
         self.lock().plan = plan;

@@ -272,6 +272,11 @@ impl Twin {
         self.late.len() as u64
     }
 
+    /// Whether the body of one of them has this text in it.
+    pub(crate) fn late_pending_with(&self, text: &str) -> bool {
+        self.late.iter().filter_map(|late| late.call.body.as_ref()).any(|body| body.to_compact().contains(text))
+    }
+
     /// What happened after effect `since`, and what there is now.
     pub(crate) fn ledger(&self, since: u64) -> Ledger {
         let skip = usize::try_from(since).unwrap_or(usize::MAX);

@@ -42,7 +42,11 @@ pub async fn judge_with_hospital(tenants: &[Platform], sandbox: &Sandbox, taken:
                 let list = tenants[*tenant].get(&format!("/fhir/deliveries?observationId={id}&limit=200")).await;
                 let newest = list["items"][0]["id"].as_str().unwrap();
                 let told = tenants[*tenant].get(&format!("/fhir/deliveries/{newest}")).await;
-                wrong.push(format!("{id} was {hand:?} by the hospital, and then written over at {}: {told}", later.at));
+                wrong.push(format!(
+                    "{id} was {hand:?} by the hospital, and then written over at {}{}: {told}",
+                    later.at,
+                    if later.late { " (late)" } else { "" }
+                ));
             }
         }
         let state = here["delivery"]["state"].as_str().unwrap_or_default();
