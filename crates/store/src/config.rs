@@ -8,7 +8,7 @@ mod columns;
 mod runtime;
 
 pub(crate) use columns::load;
-pub(crate) use runtime::read_plan;
+pub(crate) use runtime::{is_fresh, load as load_runtime, read_plan, works};
 
 use crate::engine::args;
 use crate::{Result, Tenant};

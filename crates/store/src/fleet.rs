@@ -11,13 +11,29 @@ use crate::engine::{Row, Sql, args};
 use crate::lane::Claimed;
 use crate::reason::oldest_waiting;
 use crate::{Error, Inner, PullClaim, Result, Run};
-use model::{State, TenantId, Timestamp};
+use model::{RunId, State, TenantId, Timestamp};
 use std::sync::Arc;
 
 /// The door for claims, schedules and counters. It reads no content.
 #[derive(Clone)]
 pub struct Fleet {
     pub(crate) inner: Arc<Inner>,
+}
+
+/// What a claim leased.
+pub enum Due {
+    /// A connection check that somebody asked for.
+    Check(TenantId, Box<Run>),
+    /// A lane.
+    Lane(Claimed),
+    /// A patient's pull.
+    Pull(PullClaim),
+}
+
+/// The same inside its transaction, which opens no check.
+enum Found {
+    Check((TenantId, RunId)),
+    Due(Due),
 }
 
 impl Fleet {
@@ -74,6 +90,29 @@ impl Fleet {
             .await
     }
 
+    /// Leases one due thing, in one transaction: a waiting connection check, else a lane as [`Fleet::claim_lane`] does, else, where
+    /// `pulls` of one tenant may run at once, a pull.
+    pub async fn claim(&self, now: Timestamp, owner: &str, lease_ms: i64, pulls: Option<u32>) -> Result<Option<Due>> {
+        let (inner, owner, until) = (self.inner.clone(), owner.to_owned(), now.plus_ms(lease_ms));
+        let found = self.inner.db.write_lease(move |tx| {
+            Box::pin(async move {
+                if let Some(check) = claims::check(tx, now, &owner, until).await? {
+                    return Ok(Some(Found::Check(check)));
+                }
+                if let Some(claimed) = lanes::claim(tx, &inner, now, &owner, until).await? {
+                    return Ok(Some(Found::Due(Due::Lane(claimed))));
+                }
+                let Some(per_tenant) = pulls else { return Ok(None) };
+                Ok(claims::pull(tx, &inner, now, &owner, until, per_tenant).await?.map(|claim| Found::Due(Due::Pull(claim))))
+            })
+        });
+        match found.await? {
+            Some(Found::Check(check)) => self.check(now, check).await.map(|(tenant, run)| Some(Due::Check(tenant, Box::new(run)))),
+            Some(Found::Due(due)) => Ok(Some(due)),
+            None => Ok(None),
+        }
+    }
+
     /// Leases a waiting connection check.
     pub async fn claim_check(&self, now: Timestamp, owner: &str, lease_ms: i64) -> Result<Option<(TenantId, Run)>> {
         let owner = owner.to_owned();
@@ -82,10 +121,17 @@ impl Fleet {
             .db
             .write_lease(move |tx| Box::pin(async move { claims::check(tx, now, &owner, now.plus_ms(lease_ms)).await }))
             .await?;
-        let Some((tenant, id)) = claimed else { return Ok(None) };
+        match claimed {
+            Some(check) => self.check(now, check).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A claimed check, opened.
+    async fn check(&self, now: Timestamp, (tenant, id): (TenantId, RunId)) -> Result<(TenantId, Run)> {
         let tenant = crate::Tenant { inner: self.inner.clone(), id: tenant };
         let run = tenant.run(now, id).await?.ok_or(Error::Corrupt("runs"))?;
-        Ok(Some((tenant.id, run)))
+        Ok((tenant.id, run))
     }
 
     /// Makes sure that a schedule exists with this cron text; a changed text takes `next` as its next run.

@@ -14,7 +14,7 @@ pub(crate) use settle::record_late_answer;
 
 use crate::engine::{Sql, Tx, args};
 use crate::ledger::Content;
-use crate::{Inner, Result, Runtime, StoredConnection, Tenant};
+use crate::{Inner, Result, Runtime, StoredConnection, Tenant, config};
 use futures::future::BoxFuture;
 use model::{AttemptId, Class, DeliveryId, EhrId, LateAnswer, Link, Means, Patient, ResourceKey, State, Timestamp};
 use settle::Settling;
@@ -53,6 +53,19 @@ pub enum Fenced {
     Lost,
 }
 
+/// What a lane's turn begins with.
+#[derive(Debug)]
+pub struct Opening {
+    /// The tenant's connection.
+    pub stored: Option<StoredConnection>,
+    /// What is known of its EHR.
+    pub runtime: Runtime,
+    /// Whether the installation sends: not while it is paused, and never from a copy.
+    pub may_send: bool,
+    /// The turns that have come.
+    pub work: Vec<PatientWork>,
+}
+
 /// One patient's turn.
 #[derive(Debug, Clone)]
 pub struct PatientWork {
@@ -62,6 +75,8 @@ pub struct PatientWork {
     pub blocked: bool,
     /// The newest delivery that waits is no backlog: the lane goes on until it has come to it.
     pub fresh: bool,
+    /// More waits behind what is shown, or may once that has moved.
+    pub more: bool,
     /// Open deliveries in the order of their acceptance (of those of observations that wait only the first), then delivered ones
     /// whose audit is due.
     pub rows: Vec<WorkRow>,
@@ -219,11 +234,24 @@ impl Lane {
         self.lease_until
     }
 
-    /// Connection and runtime as they are now (the claim reads the config's revision, so a change holds from the next
-    /// attempt on).
-    pub async fn connection(&self) -> Result<(Option<StoredConnection>, Runtime)> {
-        let tenant = self.tenant();
-        Ok((tenant.connection().await?, tenant.runtime().await?))
+    /// What a turn begins with, in one picture: the connection as it is now (so that a change holds from the next attempt on), and
+    /// the turns that have come, as [`Lane::work`] shows them; at most as many as `limit` says of such a connection.
+    pub async fn open(&self, now: Timestamp, limit: fn(&StoredConnection, &Runtime) -> u32) -> Result<Opening> {
+        let (lane, cache) = (self.clone(), self.inner.connections.clone());
+        let key = self.tenant().key(now).await?;
+        let read = self.inner.db.read(move |tx| {
+            Box::pin(async move {
+                let may_send = crate::installation::may_send(tx).await?;
+                let runtime = config::load_runtime(tx, &lane.tenant).await?;
+                let stored = config::load(tx, &lane.tenant, &key, &cache).await?;
+                let work = match &stored {
+                    Some(stored) if may_send => work::work(tx, &lane, &key, now, limit(stored, &runtime)).await?,
+                    Some(_) | None => Vec::new(),
+                };
+                Ok(Opening { stored, runtime, may_send, work })
+            })
+        });
+        read.await
     }
 
     /// After a takeover: every attempt of this lane without an outcome gets `settle_until = max(its own, now + settle_ms)`,
@@ -270,7 +298,8 @@ impl Lane {
         })
     }
 
-    /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step.
+    /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step. Where the EHR took a write
+    /// its connection works ([`Tenant::connection_works`]).
     ///
     /// Where the lease is lost, each answer is still kept with its attempt as a late one.
     pub async fn settle(&self, now: Timestamp, settlements: Vec<Settlement>) -> Result<Fenced> {

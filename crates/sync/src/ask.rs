@@ -117,7 +117,7 @@ pub(crate) async fn settle(lane: &mut LaneTurn, row: &WorkRow, attempt: AttemptI
     let ended = ended(attempt, &answer.outcome);
     let terms = lane.terms();
     if let Some(judged) = &answer.judged {
-        lane.connection_works(false).await?;
+        lane.connection_works().await?;
         if judged.found == Found::Several && row.means == Some(Means::ConditionalCreate) {
             lane.change_plan(|plan| plan.refute(What::ConditionalParallel)).await?;
         }

@@ -8,9 +8,12 @@ use model::{Clock, Rng, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use store::{Error, Store};
+use store::{Due, Error, Store};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+/// Pulls of one tenant that run at once.
+const PULLS_PER_TENANT: u32 = 2;
 
 /// What an engine stands on.
 pub struct Setup {
@@ -151,38 +154,24 @@ impl Engine {
         }
     }
 
-    async fn claim(&self, most_pulls: usize) -> Result<Option<Work>, Error> {
-        let (fleet, now) = (self.store.fleet(), self.now());
-        if let Some((tenant, run)) = fleet.claim_check(now, &self.owner, self.lease_ms).await? {
-            return Ok(Some(Work::Check(tenant, Box::new(run))));
-        }
-        if let Some(claimed) = fleet.claim_lane(now, &self.owner, self.lease_ms).await? {
-            return Ok(Some(Work::Lane(claimed)));
-        }
-        if self.pulls_running.load(Ordering::Relaxed) < most_pulls
-            && let Some(claim) = fleet.claim_pull(now, &self.owner, self.lease_ms, 2).await?
-        {
+    async fn claim(&self, most_pulls: usize) -> Result<Option<Due>, Error> {
+        let pulls = (self.pulls_running.load(Ordering::Relaxed) < most_pulls).then_some(PULLS_PER_TENANT);
+        let claimed = self.store.fleet().claim(self.now(), &self.owner, self.lease_ms, pulls).await?;
+        if matches!(claimed, Some(Due::Pull(_))) {
             self.pulls_running.fetch_add(1, Ordering::Relaxed);
-            return Ok(Some(Work::Pull(claim)));
         }
-        Ok(None)
+        Ok(claimed)
     }
 
-    async fn work(self: &Arc<Self>, work: Work) -> Result<(), Error> {
-        match work {
-            Work::Check(tenant, run) => check::run_check(self, &tenant, &run).await,
-            Work::Lane(claimed) => lane::work_lane(self, claimed).await,
-            Work::Pull(claim) => {
+    async fn work(self: &Arc<Self>, due: Due) -> Result<(), Error> {
+        match due {
+            Due::Check(tenant, run) => check::run_check(self, &tenant, &run).await,
+            Due::Lane(claimed) => lane::work_lane(self, claimed).await,
+            Due::Pull(claim) => {
                 let result = pull::run_pull(self, claim).await;
                 self.pulls_running.fetch_sub(1, Ordering::Relaxed);
                 result
             }
         }
     }
-}
-
-enum Work {
-    Check(model::TenantId, Box<store::Run>),
-    Lane(store::Claimed),
-    Pull(store::PullClaim),
 }

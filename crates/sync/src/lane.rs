@@ -15,7 +15,7 @@ use model::{AttemptId, Class, LinkState, PatientId, ResourceKey, Timestamp};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use store::lane::Fenced;
-use store::{Begin, Claimed, Error, Lane, LinkChange, PatientWork, Runtime, Settlement, StoredConnection, WorkRow};
+use store::{Begin, Claimed, Error, Lane, LinkChange, Opening, PatientWork, Runtime, Settlement, StoredConnection, WorkRow};
 
 /// A lane of a tenant that cannot push waits at most so long before it is looked at again; a change of config wakes it at once.
 const IDLE_MS: i64 = 600_000;
@@ -29,16 +29,16 @@ const ROUNDS: usize = 4;
 /// Works a claimed lane and gives it back.
 pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed) -> Result<(), Error> {
     let Claimed { lane, taken_over } = claimed;
-    let (stored, runtime) = lane.connection().await?;
     let now = engine.now();
     if taken_over {
-        let settle_ms = stored.as_ref().map_or(60_000, |s| s.connection.settle_time_ms);
+        let settle_ms = lane.tenant().connection().await?.map_or(60_000, |stored| stored.connection.settle_time_ms);
         if lane.take_over(now, settle_ms).await? == Fenced::Lost {
             return Ok(());
         }
     }
+    let Opening { stored, runtime, may_send, work } = lane.open(now, turns_at_once).await?;
     let waits_until = match &stored {
-        Some(stored) if engine.store.may_send().await? => gate(engine, &lane, stored, &runtime, now).await?,
+        Some(stored) if may_send => gate(engine, &lane, stored, &runtime, now).await?,
         Some(_) | None => Gate::Closed(now.plus_ms(IDLE_MS)),
     };
     let (probe, stored) = match (waits_until, stored) {
@@ -59,11 +59,10 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed) -> Result<
         connection_next: None,
         lost: false,
         worked: false,
-        said_works: false,
         refused_rows: 0,
         failed: Arc::new(AtomicBool::new(false)),
     };
-    at_work.rounds().await?;
+    at_work.rounds(work).await?;
     let LaneTurn { lane, connection_next, lost, worked, .. } = at_work;
     if lost {
         return Ok(());
@@ -99,11 +98,25 @@ async fn gate(engine: &Engine, lane: &Lane, stored: &StoredConnection, runtime: 
     if let Some(until) = runtime.not_before.filter(|until| *until > now) {
         return Ok(Gate::Closed(until));
     }
-    if runtime.failures > 0 || runtime.circuit_open || runtime.auth_refused {
+    if is_to_be_probed(runtime) {
         let until = now.plus_ms(limit_ms(engine, stored).saturating_mul(2).max(1000));
         return Ok(if lane.tenant().take_probe(now, until).await? { Gate::Open { probe: true } } else { Gate::Closed(now.plus_ms(500)) });
     }
     Ok(Gate::Open { probe: false })
+}
+
+/// The connection failed last.
+fn is_to_be_probed(runtime: &Runtime) -> bool {
+    runtime.failures > 0 || runtime.circuit_open || runtime.auth_refused
+}
+
+/// So many patients have their turn in one round.
+fn turns_at_once(stored: &StoredConnection, runtime: &Runtime) -> u32 {
+    if is_to_be_probed(runtime) { 1 } else { batch_limit(stored, runtime).max(u32::try_from(AT_ONCE).unwrap_or(8)) }
+}
+
+fn batch_limit(stored: &StoredConnection, runtime: &Runtime) -> u32 {
+    runtime.plan.batch_limit.clamp(1, stored.connection.batch_size.max(1))
 }
 
 /// The time limit of one request: the tenant's, but always shorter than the lease less its margin.
@@ -126,8 +139,6 @@ pub(crate) struct LaneTurn {
     pub(crate) lost: bool,
     /// Something moved.
     pub(crate) worked: bool,
-    /// `connection_works` was written in this turn.
-    pub(crate) said_works: bool,
     /// Rows that were refused for good in this turn.
     pub(crate) refused_rows: usize,
     /// Raised as soon as one request shows that the connection fails, so that those behind it are not sent.
@@ -135,21 +146,25 @@ pub(crate) struct LaneTurn {
 }
 
 impl LaneTurn {
-    async fn rounds(&mut self) -> Result<(), Error> {
-        for _ in 0..ROUNDS {
-            let now = self.engine.now();
-            let limit = if self.probe { 1 } else { self.batch_limit().max(u32::try_from(AT_ONCE).unwrap_or(8)) };
-            let work = self.lane.work(now, limit).await?;
+    async fn rounds(&mut self, mut work: Vec<PatientWork>) -> Result<(), Error> {
+        for round in 1..=ROUNDS {
             if work.is_empty() || self.stopped() {
                 return Ok(());
             }
             // Of a backlog one batch at a time: what is fresh in the tenant's other lanes waits no longer than that.
             let fresh = work.iter().any(|work| work.fresh || work.rows.iter().any(|row| !row.backlog && !row.state.is_final()));
-            if !self.round(work).await? || self.stopped() || !fresh {
+            // What comes while these are sent makes the lane due again.
+            let more = work.len() >= self.turns_at_once() as usize || work.iter().any(|work| work.more);
+            if !self.round(work).await? || self.stopped() || !fresh || !more || round == ROUNDS {
                 return Ok(());
             }
+            work = self.lane.work(self.engine.now(), self.turns_at_once()).await?;
         }
         Ok(())
+    }
+
+    fn turns_at_once(&self) -> u32 {
+        if self.probe { 1 } else { turns_at_once(&self.stored, &self.runtime) }
     }
 
     /// True when something moved, so that another round may find more.
@@ -202,7 +217,7 @@ impl LaneTurn {
     }
 
     pub(crate) fn batch_limit(&self) -> u32 {
-        self.runtime.plan.batch_limit.clamp(1, self.stored.connection.batch_size.max(1))
+        batch_limit(&self.stored, &self.runtime)
     }
 
     /// The terms of a settlement now.
@@ -302,18 +317,21 @@ impl LaneTurn {
         Ok(failed.not_before)
     }
 
-    /// The connection works: said once a turn, or when it had failed before.
-    pub(crate) async fn connection_works(&mut self, pushed: bool) -> Result<(), Error> {
-        let tenant = self.lane.tenant();
-        self.engine.denied.forget(tenant.id());
-        tenant.connection_works(self.engine.now(), pushed, false).await?;
+    /// The EHR answered a question: the connection works.
+    pub(crate) async fn connection_works(&mut self) -> Result<(), Error> {
+        self.lane.tenant().connection_works(self.engine.now(), false, false).await?;
+        self.write_was_taken();
+        Ok(())
+    }
+
+    /// The EHR took a write: the connection works, as its settlement will say.
+    pub(crate) fn write_was_taken(&mut self) {
+        self.engine.denied.forget(self.lane.tenant().id());
         self.probe = false;
-        self.said_works = true;
         self.failed.store(false, Ordering::Relaxed);
         self.runtime.failures = 0;
         self.runtime.circuit_open = false;
         self.runtime.auth_refused = false;
-        Ok(())
     }
 
     /// What `ehr` learnt on the way is kept for everybody.

@@ -99,7 +99,7 @@ pub(crate) async fn deliver_patient(lane: &mut LaneTurn, work: &PatientWork, row
                 ehr_version: etag.clone(),
             };
             let settlement = done(lane, row, Some(id), etag);
-            lane.connection_works(false).await?;
+            lane.connection_works().await?;
             lane.settle_link(work.patient.id, LinkChange { link, blocked: false }, Some(settlement)).await
         }
         LookUp::Person { problem, candidates } => hold(lane, work, row, problem, candidates).await,
@@ -342,7 +342,7 @@ async fn hold(
     problem: LinkProblem,
     candidates: Vec<Candidate>,
 ) -> Result<(), Error> {
-    lane.connection_works(false).await?;
+    lane.connection_works().await?;
     let link = Link { state: LinkState::Held, problem: Some(problem), candidates, ..Link::default() };
     let settlement = Settlement {
         delivery: row.id,

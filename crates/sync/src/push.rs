@@ -157,10 +157,7 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
         Class::Applied | Class::Exists => {
             let judged = look(lane, planned, &outcome).await;
             refute(lane, planned, &outcome).await?;
-            // Said once a turn is enough: the first success clears the round of failures.
-            if lane.probe || !lane.said_works {
-                lane.connection_works(true).await?;
-            }
+            lane.write_was_taken();
             let place = match &judged {
                 Some(_) => place_of_first_put(lane, planned, &outcome).await?,
                 None => Place::Unseen,

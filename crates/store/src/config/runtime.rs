@@ -8,7 +8,7 @@ use model::{Class, MeansPlan, TenantId, Timestamp};
 /// How exact the moments of the last push and pull are, ms.
 const EXACT_MS: i64 = 1000;
 
-pub(super) async fn load(tx: &mut Tx, tenant: &TenantId) -> Result<Runtime> {
+pub(crate) async fn load(tx: &mut Tx, tenant: &TenantId) -> Result<Runtime> {
     let row = tx
         .row(
             "SELECT plan, failures, not_before, circuit_open, auth_refused, last_class, down_since, down_total_ms, last_push_at, last_pull_at \
@@ -54,7 +54,7 @@ pub(super) async fn failed(tx: &mut Tx, tenant: &TenantId, now: Timestamp, faile
 }
 
 /// Whether a success now would tell nothing new.
-pub(super) async fn is_fresh(tx: &mut Tx, tenant: &TenantId, now: Timestamp, pushed: bool, pulled: bool) -> Result<bool> {
+pub(crate) async fn is_fresh(tx: &mut Tx, tenant: &TenantId, now: Timestamp, pushed: bool, pulled: bool) -> Result<bool> {
     let row = tx
         .row(
             "SELECT COUNT(*) AS fresh FROM connections WHERE tenant_id = $1 AND failures = 0 AND NOT circuit_open AND NOT auth_refused \
@@ -67,7 +67,7 @@ pub(super) async fn is_fresh(tx: &mut Tx, tenant: &TenantId, now: Timestamp, pus
     Ok(row.int("fresh")? > 0)
 }
 
-pub(super) async fn works(tx: &mut Tx, tenant: &TenantId, now: Timestamp, pushed: bool, pulled: bool) -> Result<()> {
+pub(crate) async fn works(tx: &mut Tx, tenant: &TenantId, now: Timestamp, pushed: bool, pulled: bool) -> Result<()> {
     let was = tx
         .row(locking!("SELECT failures, circuit_open, auth_refused, down_since FROM connections WHERE tenant_id = $1"), args![tenant])
         .await?;

@@ -10,7 +10,8 @@ use std::collections::BTreeMap;
 /// A statement: the same text on both engines, or one each. Parameters are `$1`, `$2` … on both.
 ///
 /// SQLite plans a prepared statement anew whenever a value is bound that its plan may depend on: of `LIMIT $1`, and of `state = $1` where
-/// a partial index names a state. On the way of every row stand literals, and `state = CAST($1 AS TEXT)`.
+/// a partial index names a state. On the way of every row stand literals, `state = CAST($1 AS TEXT)` and `LIMIT CAST($1 AS BIGINT)`; a debug
+/// build breaks off where it is forgotten, but for pages of lists.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sql {
     /// For SQLite.

@@ -13,43 +13,43 @@ const RULES: [(i64, &str); 7] = [
     (
         7 * DAY_MS,
         "DELETE FROM idempotency_keys WHERE (tenant_id, key_hmac) IN \
-        (SELECT tenant_id, key_hmac FROM idempotency_keys WHERE created_at < $1 LIMIT $2)",
+        (SELECT tenant_id, key_hmac FROM idempotency_keys WHERE created_at < $1 LIMIT CAST($2 AS BIGINT))",
     ),
     (
         7 * DAY_MS,
         "UPDATE attempts SET sealed_message = NULL WHERE (tenant_id, id) IN \
         (SELECT a.tenant_id, a.id FROM attempts a JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.id = a.delivery_id \
-         WHERE a.sealed_message IS NOT NULL AND a.at < $1 AND d.state = 'delivered' AND d.audit_at IS NULL AND d.delivered_at < $1 LIMIT $2)",
+         WHERE a.sealed_message IS NOT NULL AND a.at < $1 AND d.state = 'delivered' AND d.audit_at IS NULL AND d.delivered_at < $1 LIMIT CAST($2 AS BIGINT))",
     ),
     (
         30 * DAY_MS,
         "UPDATE attempts SET sealed_message = NULL WHERE (tenant_id, id) IN \
         (SELECT a.tenant_id, a.id FROM attempts a JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.id = a.delivery_id \
-         WHERE a.sealed_message IS NOT NULL AND a.at < $1 AND d.state IN ('superseded', 'canceled') AND d.updated_at < $1 LIMIT $2)",
+         WHERE a.sealed_message IS NOT NULL AND a.at < $1 AND d.state IN ('superseded', 'canceled') AND d.updated_at < $1 LIMIT CAST($2 AS BIGINT))",
     ),
     (
         7 * DAY_MS,
         "UPDATE deliveries SET sealed_message = NULL WHERE (tenant_id, id) IN \
         (SELECT tenant_id, id FROM deliveries WHERE state = 'delivered' AND sealed_message IS NOT NULL AND audit_at IS NULL \
-         AND delivered_at < $1 LIMIT $2)",
+         AND delivered_at < $1 LIMIT CAST($2 AS BIGINT))",
     ),
     (
         90 * DAY_MS,
         "DELETE FROM run_items WHERE (tenant_id, run_id, delivery_id) IN \
         (SELECT i.tenant_id, i.run_id, i.delivery_id FROM run_items i JOIN runs r ON r.tenant_id = i.tenant_id AND r.id = i.run_id \
-         WHERE r.state <> 'running' AND r.finished_at < $1 LIMIT $2)",
+         WHERE r.state <> 'running' AND r.finished_at < $1 LIMIT CAST($2 AS BIGINT))",
     ),
     (
         90 * DAY_MS,
         "DELETE FROM runs WHERE (tenant_id, id) IN \
         (SELECT r.tenant_id, r.id FROM runs r WHERE r.state <> 'running' AND r.finished_at < $1 \
-         AND NOT EXISTS (SELECT 1 FROM run_items i WHERE i.tenant_id = r.tenant_id AND i.run_id = r.id) LIMIT $2)",
+         AND NOT EXISTS (SELECT 1 FROM run_items i WHERE i.tenant_id = r.tenant_id AND i.run_id = r.id) LIMIT CAST($2 AS BIGINT))",
     ),
     (
         365 * DAY_MS,
         "DELETE FROM attempts WHERE (tenant_id, id) IN \
         (SELECT a.tenant_id, a.id FROM attempts a JOIN deliveries d ON d.tenant_id = a.tenant_id AND d.id = a.delivery_id \
-         WHERE a.at < $1 AND a.class IS NOT NULL AND d.state IN ('delivered', 'superseded', 'canceled') AND d.audit_at IS NULL LIMIT $2)",
+         WHERE a.at < $1 AND a.class IS NOT NULL AND d.state IN ('delivered', 'superseded', 'canceled') AND d.audit_at IS NULL LIMIT CAST($2 AS BIGINT))",
     ),
 ];
 

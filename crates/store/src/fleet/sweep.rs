@@ -53,7 +53,7 @@ async fn sweep_chunk(tx: &mut Tx, tenant: &TenantId, shard: i64, now: Timestamp)
     let rows = tx
         .rows(
             "SELECT id, patient_id FROM deliveries WHERE tenant_id = $1 AND shard = $2 AND state IN ('pending', 'retry_scheduled') \
-             AND due_at IS NULL ORDER BY patient_id, seq LIMIT $3",
+             AND due_at IS NULL ORDER BY patient_id, seq LIMIT CAST($3 AS BIGINT)",
             args![tenant, shard, CHUNK],
         )
         .await?;

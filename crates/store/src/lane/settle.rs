@@ -4,7 +4,7 @@ use super::{CLAIMS_MAX, Settlement};
 use crate::engine::{Tx, args};
 use crate::ledger::raw::{Raw, lock_patients_of, supersede_older};
 use crate::seal::DataKey;
-use crate::{Error, Inner, Result, standing};
+use crate::{Error, Inner, Result, config, standing};
 use model::delivery::{Action, Event, Facts, next};
 use model::{AttemptId, Class, DeliveryId, EhrId, HeldReason, LateAnswer, ObservationId, PatientId, State, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ impl<'a> Settling<'a> {
         let alone = patients.len() == settlements.len();
         let mut known = if alone { Raw::load_all(tx, self.tenant, &ids).await? } else { BTreeMap::new() };
         let mut touched: BTreeMap<PatientId, Option<Timestamp>> = patients.into_iter().map(|patient| (patient, None)).collect();
+        let mut taken = false;
         for settlement in settlements {
             let raw = match known.remove(&settlement.delivery) {
                 Some(raw) => raw,
@@ -53,13 +54,19 @@ impl<'a> Settling<'a> {
             if settlement.state == State::Delivered {
                 touched.insert(raw.patient, Some(self.now));
             }
-            self.settle_one(tx, settlement, raw).await?;
+            taken |= self.settle_one(tx, settlement, raw).await?;
         }
-        standing::touch_delivered(tx, self.tenant, touched, self.now).await
+        standing::touch_delivered(tx, self.tenant, touched, self.now).await?;
+        if taken && !config::is_fresh(tx, self.tenant, self.now, true, false).await? {
+            config::works(tx, self.tenant, self.now, true, false).await?;
+        }
+        Ok(())
     }
 
-    async fn settle_one(&self, tx: &mut Tx, settlement: &Settlement, raw: Raw) -> Result<()> {
+    /// Whether the EHR took a write, which says that the connection works.
+    async fn settle_one(&self, tx: &mut Tx, settlement: &Settlement, raw: Raw) -> Result<bool> {
         let was_write = self.end_attempt(tx, settlement).await?;
+        let taken = was_write && settlement.outcome.as_ref().is_some_and(|outcome| matches!(outcome.class, Class::Applied | Class::Exists));
         let claims = if was_write { 0 } else { raw.claims };
         match self.standing_after(&raw, settlement, was_write) {
             After::Stays => self.read_again(tx, &raw).await?,
@@ -70,10 +77,10 @@ impl<'a> Settling<'a> {
             Some(id) => self.keep_observation(tx, &raw, id, settlement).await?,
             None => self.keep_patient(tx, &raw, settlement).await?,
         }
-        if !raw.may_be_overtaken() {
-            return Ok(());
+        if raw.may_be_overtaken() {
+            supersede_older(tx, self.tenant, self.now, raw.resource()).await?;
         }
-        supersede_older(tx, self.tenant, self.now, raw.resource()).await
+        Ok(taken)
     }
 
     /// Writes the attempt's outcome; whether it was a write.

@@ -16,9 +16,9 @@ pub(super) async fn work(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp
     let mut work = Vec::new();
     for (patient, blocked) in whose_turn(tx, lane, now, limit).await? {
         let patient = crate::patients::load(tx, &lane.tenant, key, generation, patient).await?.ok_or(Error::Corrupt("patients"))?;
-        let (fresh, rows) = rows_of(tx, lane, key, now, generation, &patient).await?;
+        let Shown { fresh, more, rows } = rows_of(tx, lane, key, now, generation, &patient).await?;
         if !rows.is_empty() {
-            work.push(PatientWork { patient, blocked, fresh, rows });
+            work.push(PatientWork { patient, blocked, fresh, more, rows });
         }
     }
     Ok(work)
@@ -30,14 +30,14 @@ async fn whose_turn(tx: &mut Tx, lane: &Lane, now: Timestamp, limit: u32) -> Res
         .rows(
             // `+`: by the index that gives the order.
             "SELECT patient_id, blocked FROM streams WHERE tenant_id = $1 AND shard = $2 AND head_due IS NOT NULL AND fresh_at > 0 \
-             AND + head_due <= $3 ORDER BY fresh_at DESC, head_due, patient_id LIMIT $4",
+             AND + head_due <= $3 ORDER BY fresh_at DESC, head_due, patient_id LIMIT CAST($4 AS BIGINT)",
             args![&lane.tenant, lane.shard, now, limit],
         )
         .await?;
     let waiting = tx
         .rows(
             "SELECT patient_id, blocked FROM streams WHERE tenant_id = $1 AND shard = $2 AND head_due IS NOT NULL AND head_due <= $3 \
-             ORDER BY head_due, patient_id LIMIT $4",
+             ORDER BY head_due, patient_id LIMIT CAST($4 AS BIGINT)",
             args![&lane.tenant, lane.shard, now, limit],
         )
         .await?;
@@ -73,32 +73,38 @@ const ROWS: &str = concat!(
      SELECT ",
     raw_columns!(),
     ", d.backlog, d.tries, d.round_tries, d.match_etag, d.audit_at, d.audit_stage, d.down_ms_then, d.created_at, \
-     (SELECT a.class FROM attempts a WHERE a.tenant_id = $1 AND a.delivery_id = d.id ORDER BY a.at DESC, a.id DESC LIMIT 1) AS last_class, \
+     CASE WHEN d.sent_before OR d.observation_id IS NULL THEN (SELECT a.class FROM attempts a WHERE a.tenant_id = $1 AND a.delivery_id = d.id \
+       ORDER BY a.at DESC, a.id DESC LIMIT 1) END AS last_class, \
      o.ehr_id AS resource_ehr_id, o.ehr_version AS resource_ehr_version, o.ehr_generation AS resource_generation, \
      o.synced_version AS resource_synced, v.sealed_draft AS sealed_content, \
-     (SELECT MAX(p.version) FROM deliveries p WHERE p.tenant_id = $1 AND p.patient_id = $2 AND p.observation_id IS NULL \
-       AND p.generation = $4 AND p.state = 'delivered') AS patient_synced, \
-     (SELECT n.backlog FROM deliveries n WHERE n.tenant_id = $1 AND n.patient_id = $2 AND n.state IN ('pending', 'retry_scheduled') \
-       ORDER BY n.seq DESC LIMIT 1) AS newest_is_backlog \
+     CASE WHEN d.observation_id IS NULL THEN (SELECT MAX(p.version) FROM deliveries p WHERE p.tenant_id = $1 AND p.patient_id = $2 \
+       AND p.observation_id IS NULL AND p.generation = $4 AND p.state = 'delivered') END AS patient_synced, \
+     (SELECT CASE WHEN n.backlog THEN - n.seq ELSE n.seq END FROM deliveries n WHERE n.tenant_id = $1 AND n.patient_id = $2 \
+       AND n.state IN ('pending', 'retry_scheduled') ORDER BY n.seq DESC LIMIT 1) AS newest_waiting \
      FROM chosen c CROSS JOIN deliveries d \
      LEFT JOIN observations o ON o.tenant_id = $1 AND o.id = d.observation_id \
      LEFT JOIN observation_versions v ON v.tenant_id = $1 AND v.observation_id = d.observation_id AND v.version = d.version \
      WHERE d.tenant_id = $1 AND d.id = c.id ORDER BY CASE WHEN d.state = 'delivered' THEN 1 ELSE 0 END, CASE WHEN d.observation_id IS NULL THEN 0 ELSE 1 END, d.seq"
 );
 
-/// What is open of a patient (its own Patient first, then in the order of acceptance), and what is to be read once more; and whether
-/// the newest that waits is fresh.
-async fn rows_of(
-    tx: &mut Tx,
-    lane: &Lane,
-    key: &DataKey,
-    now: Timestamp,
-    generation: i64,
-    patient: &Patient,
-) -> Result<(bool, Vec<WorkRow>)> {
+/// What is shown of one patient.
+struct Shown {
+    /// The newest that waits is fresh.
+    fresh: bool,
+    /// Something waits behind the first.
+    more: bool,
+    /// What is open (its own Patient first, then in the order of acceptance), and what is to be read once more.
+    rows: Vec<WorkRow>,
+}
+
+async fn rows_of(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp, generation: i64, patient: &Patient) -> Result<Shown> {
     let rows = tx.rows(Sql::from(ROWS), args![&lane.tenant, patient.id, now, generation]).await?;
-    let fresh = rows.first().map_or(Ok(None), |row| row.boolean_opt("newest_is_backlog"))? == Some(false);
-    Ok((fresh, rows.iter().map(|row| read(row, key, now, generation, patient)).collect::<Result<_>>()?))
+    // The sequence of the newest that waits; below zero where it is of a backlog.
+    let newest = rows.first().map_or(Ok(None), |row| row.int_opt("newest_waiting"))?;
+    let rows: Vec<WorkRow> = rows.iter().map(|row| read(row, key, now, generation, patient)).collect::<Result<_>>()?;
+    let open = rows.iter().filter(|row| !row.state.is_final());
+    let more = open.clone().count() > 1 || newest.is_some_and(|newest| open.clone().all(|row| row.seq < newest.abs()));
+    Ok(Shown { fresh: newest.is_some_and(|newest| newest > 0), more, rows })
 }
 
 fn read(row: &Row, key: &DataKey, now: Timestamp, generation: i64, patient: &Patient) -> Result<WorkRow> {

@@ -44,9 +44,9 @@ macro_rules! raw_columns {
              AND n.seq > d.seq) END AS newer_exists, \
          d.observation_id IS NULL OR EXISTS (SELECT 1 FROM deliveries w WHERE w.tenant_id = d.tenant_id AND w.observation_id = d.observation_id \
            AND w.id <> d.id AND w.state IN ('pending', 'retry_scheduled', 'held')) AS others_wait, \
-         (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) FROM attempts a \
+         CASE WHEN d.sent_before THEN (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) FROM attempts a \
            WHERE a.tenant_id = d.tenant_id AND a.resource_id = COALESCE(d.observation_id, d.patient_id) AND a.delivery_id = d.id \
-           AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS own_open_until, \
+           AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) END AS own_open_until, \
          (SELECT MAX(CASE WHEN a.class IS NULL THEN 9223372036854775807 ELSE a.settle_until END) FROM attempts a \
            WHERE a.tenant_id = d.tenant_id AND a.resource_id = COALESCE(d.observation_id, d.patient_id) \
            AND a.is_write AND (a.class IS NULL OR a.class = 'uncertain')) AS resource_open_until"

@@ -46,10 +46,10 @@ async fn sync_chunk(
     of_older_generation: bool,
 ) -> Result<Option<String>> {
     let unsynced = "SELECT id, patient_id FROM observations WHERE tenant_id = $1 AND id > $2 AND source = 'platform' \
-        AND (synced_version IS NULL OR synced_version <> version) ORDER BY id LIMIT $3";
+        AND (synced_version IS NULL OR synced_version <> version) ORDER BY id LIMIT CAST($3 AS BIGINT)";
     let elsewhere = "SELECT o.id, o.patient_id FROM observations o JOIN connections r ON r.tenant_id = o.tenant_id \
         WHERE o.tenant_id = $1 AND o.id > $2 AND o.source = 'platform' AND o.synced_version = o.version \
-        AND o.ehr_generation <> r.generation AND NOT o.deleted ORDER BY o.id LIMIT $3";
+        AND o.ehr_generation <> r.generation AND NOT o.deleted ORDER BY o.id LIMIT CAST($3 AS BIGINT)";
     let rows = tx.rows(if of_older_generation { elsewhere } else { unsynced }, args![&tenant.id, after, CHUNK]).await?;
     let Some(last) = rows.last() else { return Ok(None) };
     let last = last.text("id")?;

@@ -203,16 +203,20 @@ impl Books {
     }
 
     fn settle_all(&mut self, now: Timestamp, settlements: &[Settlement]) {
-        let mut patients = Vec::new();
+        let (mut patients, mut taken) = (Vec::new(), false);
         for settlement in settlements {
             let at = self.row(settlement.delivery).unwrap();
             patients.push(self.rows[at].patient);
-            self.settle_one(now, at, settlement);
+            taken |= self.settle_one(now, at, settlement);
         }
         self.touch_each(patients);
+        if taken {
+            self.works(now);
+        }
     }
 
-    fn settle_one(&mut self, now: Timestamp, at: usize, settlement: &Settlement) {
+    /// Whether the EHR took a write.
+    fn settle_one(&mut self, now: Timestamp, at: usize, settlement: &Settlement) -> bool {
         let was_write = self.end_try(now, at, settlement);
         let (is, to) = (self.rows[at].state, settlement.state);
         let claims = if was_write { 0 } else { self.rows[at].claims };
@@ -240,6 +244,7 @@ impl Books {
             self.patients.get_mut(&self.rows[at].patient).unwrap().last_sync = Some(now);
         }
         self.supersede_older(self.rows[at].resource);
+        was_write && settlement.outcome.as_ref().is_some_and(|outcome| matches!(outcome.class, Class::Applied | Class::Exists))
     }
 
     fn end_try(&mut self, now: Timestamp, at: usize, settlement: &Settlement) -> bool {

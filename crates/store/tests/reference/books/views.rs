@@ -239,11 +239,16 @@ impl Books {
         }
         chosen.truncate(limit);
         let newest = |id| self.rows.iter().filter(move |row| row.patient == id && row.waits()).max_by_key(|row| row.seq);
-        let turn = |id| PatientWork {
-            patient: self.patient(id).unwrap(),
-            blocked: self.is_blocked(id),
-            fresh: newest(id).is_some_and(|row| !row.backlog),
-            rows: self.turn(id, now),
+        let turn = |id| {
+            let rows = self.turn(id, now);
+            let open: Vec<i64> = rows.iter().filter(|row| !row.state.is_final()).map(|row| row.seq).collect();
+            PatientWork {
+                patient: self.patient(id).unwrap(),
+                blocked: self.is_blocked(id),
+                fresh: newest(id).is_some_and(|row| !row.backlog),
+                more: open.len() > 1 || newest(id).is_some_and(|row| open.iter().all(|seq| *seq < row.seq)),
+                rows,
+            }
         };
         chosen.into_iter().map(turn).filter(|work| !work.rows.is_empty()).collect()
     }
