@@ -58,34 +58,42 @@ async fn whose_turn(tx: &mut Tx, lane: &Lane, now: Timestamp, limit: u32) -> Res
 // `seq + 0` no index offers the order, so that the Patient's few rows are found without its observations.
 // Of each kind eight at most are shown of one patient, and of those that wait the first, for nothing passes it. A limit that is
 // bound has SQLite plan anew each time.
-const ROWS: &str = concat!(
-    "WITH chosen AS ( \
-       SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain') \
-         ORDER BY CASE WHEN due_at IS NULL THEN 1 ELSE 0 END, due_at, seq LIMIT 8) asked \
-       UNION ALL SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
-         AND state IN ('pending', 'retry_scheduled', 'held') ORDER BY seq + 0 LIMIT 8) own \
-       UNION ALL SELECT id FROM (SELECT w.id FROM deliveries w WHERE w.tenant_id = $1 AND w.patient_id = $2 \
-         AND w.state IN ('pending', 'retry_scheduled') AND w.observation_id IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = w.observation_id \
-           AND h.state = 'held' AND h.seq < w.seq) ORDER BY w.seq LIMIT 1) waiting \
-       UNION ALL SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
-         AND state = 'delivered' AND audit_at <= $3 ORDER BY audit_at LIMIT 8) audited) \
-     SELECT ",
-    raw_columns!(),
-    ", d.backlog, d.tries, d.round_tries, d.match_etag, d.audit_at, d.audit_stage, d.down_ms_then, d.created_at, \
-     CASE WHEN d.sent_before OR d.observation_id IS NULL THEN (SELECT a.class FROM attempts a WHERE a.tenant_id = $1 AND a.delivery_id = d.id \
-       ORDER BY a.at DESC, a.id DESC LIMIT 1) END AS last_class, \
-     o.ehr_id AS resource_ehr_id, o.ehr_version AS resource_ehr_version, o.ehr_generation AS resource_generation, \
-     o.synced_version AS resource_synced, v.sealed_draft AS sealed_content, \
-     CASE WHEN d.observation_id IS NULL THEN (SELECT MAX(p.version) FROM deliveries p WHERE p.tenant_id = $1 AND p.patient_id = $2 \
-       AND p.observation_id IS NULL AND p.generation = $4 AND p.state = 'delivered') END AS patient_synced, \
-     (SELECT CASE WHEN n.backlog THEN - n.seq ELSE n.seq END FROM deliveries n WHERE n.tenant_id = $1 AND n.patient_id = $2 \
-       AND n.state IN ('pending', 'retry_scheduled') ORDER BY n.seq DESC LIMIT 1) AS newest_waiting \
-     FROM chosen c CROSS JOIN deliveries d \
-     LEFT JOIN observations o ON o.tenant_id = $1 AND o.id = d.observation_id \
-     LEFT JOIN observation_versions v ON v.tenant_id = $1 AND v.observation_id = d.observation_id AND v.version = d.version \
-     WHERE d.tenant_id = $1 AND d.id = c.id ORDER BY CASE WHEN d.state = 'delivered' THEN 1 ELSE 0 END, CASE WHEN d.observation_id IS NULL THEN 0 ELSE 1 END, d.seq"
-);
+macro_rules! rows {
+    ($unsettled:literal) => {
+        concat!(
+            "WITH chosen AS ( SELECT id FROM (SELECT id FROM ",
+            $unsettled,
+            " WHERE tenant_id = $1 AND patient_id = $2 AND state IN ('in_flight', 'uncertain') \
+                 ORDER BY CASE WHEN due_at IS NULL THEN 1 ELSE 0 END, due_at, seq LIMIT 8) asked \
+               UNION ALL SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND observation_id IS NULL \
+                 AND state IN ('pending', 'retry_scheduled', 'held') ORDER BY seq + 0 LIMIT 8) own \
+               UNION ALL SELECT id FROM (SELECT w.id FROM deliveries w WHERE w.tenant_id = $1 AND w.patient_id = $2 \
+                 AND w.state IN ('pending', 'retry_scheduled') AND w.observation_id IS NOT NULL \
+                 AND NOT EXISTS (SELECT 1 FROM deliveries h WHERE h.tenant_id = $1 AND h.observation_id = w.observation_id \
+                   AND h.state = 'held' AND h.seq < w.seq) ORDER BY w.seq LIMIT 1) waiting \
+               UNION ALL SELECT id FROM (SELECT id FROM deliveries WHERE tenant_id = $1 AND patient_id = $2 AND audit_at IS NOT NULL \
+                 AND state = 'delivered' AND audit_at <= $3 ORDER BY audit_at LIMIT 8) audited) \
+             SELECT ",
+            raw_columns!(),
+            ", d.backlog, d.tries, d.round_tries, d.match_etag, d.audit_at, d.audit_stage, d.down_ms_then, d.created_at, \
+             CASE WHEN d.sent_before OR d.observation_id IS NULL THEN (SELECT a.class FROM attempts a WHERE a.tenant_id = $1 AND a.delivery_id = d.id \
+               ORDER BY a.at DESC, a.id DESC LIMIT 1) END AS last_class, \
+             o.ehr_id AS resource_ehr_id, o.ehr_version AS resource_ehr_version, o.ehr_generation AS resource_generation, \
+             o.synced_version AS resource_synced, v.sealed_draft AS sealed_content, \
+             CASE WHEN d.observation_id IS NULL THEN (SELECT MAX(p.version) FROM deliveries p WHERE p.tenant_id = $1 AND p.patient_id = $2 \
+               AND p.observation_id IS NULL AND p.generation = $4 AND p.state = 'delivered') END AS patient_synced, \
+             (SELECT CASE WHEN n.backlog THEN - n.seq ELSE n.seq END FROM deliveries n WHERE n.tenant_id = $1 AND n.patient_id = $2 \
+               AND n.state IN ('pending', 'retry_scheduled') ORDER BY n.seq DESC LIMIT 1) AS newest_waiting \
+             FROM chosen c CROSS JOIN deliveries d \
+             LEFT JOIN observations o ON o.tenant_id = $1 AND o.id = d.observation_id \
+             LEFT JOIN observation_versions v ON v.tenant_id = $1 AND v.observation_id = d.observation_id AND v.version = d.version \
+             WHERE d.tenant_id = $1 AND d.id = c.id ORDER BY CASE WHEN d.state = 'delivered' THEN 1 ELSE 0 END, CASE WHEN d.observation_id IS NULL THEN 0 ELSE 1 END, d.seq"
+        )
+    };
+}
+
+// SQLite would look for the patient's few among all of the tenant's that are at the EHR just now.
+const ROWS: Sql = Sql { sqlite: rows!("deliveries INDEXED BY deliveries_unsettled"), postgres: rows!("deliveries") };
 
 /// What is shown of one patient.
 struct Shown {
@@ -98,7 +106,7 @@ struct Shown {
 }
 
 async fn rows_of(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp, generation: i64, patient: &Patient) -> Result<Shown> {
-    let rows = tx.rows(Sql::from(ROWS), args![&lane.tenant, patient.id, now, generation]).await?;
+    let rows = tx.rows(ROWS, args![&lane.tenant, patient.id, now, generation]).await?;
     // The sequence of the newest that waits; below zero where it is of a backlog.
     let newest = rows.first().map_or(Ok(None), |row| row.int_opt("newest_waiting"))?;
     let rows: Vec<WorkRow> = rows.iter().map(|row| read(row, key, now, generation, patient)).collect::<Result<_>>()?;
