@@ -3,6 +3,7 @@
 mod claims;
 mod lanes;
 mod prune;
+mod pulls;
 mod sweep;
 
 pub(crate) use sweep::sweep_tenant;
@@ -81,18 +82,18 @@ impl Fleet {
             .await
     }
 
-    /// Leases a due pull. At most `per_tenant` at once of one tenant.
-    pub async fn claim_pull(&self, now: Timestamp, owner: &str, lease_ms: i64, per_tenant: u32) -> Result<Option<PullClaim>> {
+    /// Leases a due pull. At most two at once of one tenant.
+    pub async fn claim_pull(&self, now: Timestamp, owner: &str, lease_ms: i64) -> Result<Option<PullClaim>> {
         let (inner, owner) = (self.inner.clone(), owner.to_owned());
         self.inner
             .db
-            .write_lease(move |tx| Box::pin(async move { claims::pull(tx, &inner, now, &owner, now.plus_ms(lease_ms), per_tenant).await }))
+            .write_lease(move |tx| Box::pin(async move { pulls::claim(tx, &inner, now, &owner, now.plus_ms(lease_ms)).await }))
             .await
     }
 
-    /// Leases one due thing, in one transaction: a waiting connection check, else a lane as [`Fleet::claim_lane`] does, else, where
-    /// `pulls` of one tenant may run at once, a pull.
-    pub async fn claim(&self, now: Timestamp, owner: &str, lease_ms: i64, pulls: Option<u32>) -> Result<Option<Due>> {
+    /// Leases one due thing, in one transaction: a waiting connection check, else a lane as [`Fleet::claim_lane`] does, else, with
+    /// `pulls`, a pull as [`Fleet::claim_pull`] does.
+    pub async fn claim(&self, now: Timestamp, owner: &str, lease_ms: i64, pulls: bool) -> Result<Option<Due>> {
         let (inner, owner, until) = (self.inner.clone(), owner.to_owned(), now.plus_ms(lease_ms));
         let found = self.inner.db.write_lease(move |tx| {
             Box::pin(async move {
@@ -102,8 +103,10 @@ impl Fleet {
                 if let Some(claimed) = lanes::claim(tx, &inner, now, &owner, until).await? {
                     return Ok(Some(Found::Due(Due::Lane(claimed))));
                 }
-                let Some(per_tenant) = pulls else { return Ok(None) };
-                Ok(claims::pull(tx, &inner, now, &owner, until, per_tenant).await?.map(|claim| Found::Due(Due::Pull(claim))))
+                if !pulls {
+                    return Ok(None);
+                }
+                Ok(pulls::claim(tx, &inner, now, &owner, until).await?.map(|claim| Found::Due(Due::Pull(claim))))
             })
         });
         match found.await? {

@@ -12,9 +12,6 @@ use store::{Due, Error, Store};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-/// Pulls of one tenant that run at once.
-const PULLS_PER_TENANT: u32 = 2;
-
 /// What an engine stands on.
 pub struct Setup {
     /// The database.
@@ -155,7 +152,7 @@ impl Engine {
     }
 
     async fn claim(&self, most_pulls: usize) -> Result<Option<Due>, Error> {
-        let pulls = (self.pulls_running.load(Ordering::Relaxed) < most_pulls).then_some(PULLS_PER_TENANT);
+        let pulls = self.pulls_running.load(Ordering::Relaxed) < most_pulls;
         let claimed = self.store.fleet().claim(self.now(), &self.owner, self.lease_ms, pulls).await?;
         if matches!(claimed, Some(Due::Pull(_))) {
             self.pulls_running.fetch_add(1, Ordering::Relaxed);

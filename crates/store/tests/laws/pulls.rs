@@ -1,6 +1,6 @@
 //! Pulls: a watermark moves only at a complete end, a note is kept through deaths, and an old owner stores nothing.
 
-use crate::house::{NOW, reading};
+use crate::house::{self, NOW, reading};
 use crate::ward::{LEASE, Ward, all, on_each};
 use model::{EhrId, PatientId};
 use ponte_store::lane::Fenced;
@@ -20,7 +20,7 @@ fn theirs(patient: PatientId, name: &str, version: &str) -> PulledObservation {
 }
 
 async fn claim(ward: &Ward, now: model::Timestamp) -> PullClaim {
-    ward.store.fleet().claim_pull(now, "worker", LEASE, 2).await.unwrap().unwrap()
+    ward.store.fleet().claim_pull(now, "worker", LEASE).await.unwrap().unwrap()
 }
 
 async fn state(ward: &Ward, patient: PatientId) -> PullState {
@@ -38,7 +38,7 @@ async fn a_pull_goes_on_from_its_note_and_its_old_owner_stores_nothing_more() {
         let patient = ward.linked(&ward.tenant).await;
         ward.tenant.request_pull(NOW, patient).await.unwrap().unwrap();
         let mut old = claim(&ward, NOW).await;
-        assert!(ward.store.fleet().claim_pull(NOW, "other", LEASE, 2).await.unwrap().is_none());
+        assert!(ward.store.fleet().claim_pull(NOW, "other", LEASE).await.unwrap().is_none());
         let (fenced, results) = old.store_page(NOW, vec![theirs(patient, "t-1", "1")], "page 2", LEASE).await.unwrap();
         assert_eq!((fenced, results), (Fenced::Mine, vec![PulledResult::Created]));
 
@@ -86,7 +86,7 @@ async fn a_pull_that_fails_keeps_watermark_and_note_and_only_a_complete_one_move
         assert_eq!((failed.watermark, failed.checkpoint.as_deref(), failed.failures), (Some(NOW), Some("page 2"), 1));
         assert_eq!((failed.outcome.as_deref(), failed.message.as_deref()), (Some("pull_incomplete"), Some("It broke off.")));
         assert_eq!(failed.last_full_at, None);
-        assert!(ward.store.fleet().claim_pull(next, "worker", LEASE, 2).await.unwrap().is_none());
+        assert!(ward.store.fleet().claim_pull(next, "worker", LEASE).await.unwrap().is_none());
 
         let pull = claim(&ward, again).await;
         // An empty note: it begins anew. A server without a clock: the watermark stays.
@@ -106,7 +106,7 @@ async fn what_is_asked_for_while_a_pull_runs_is_pulled_after_it() {
         ward.tenant.request_pull(NOW, patient).await.unwrap().unwrap();
         let pull = claim(&ward, NOW).await;
         ward.tenant.request_pull(NOW, patient).await.unwrap().unwrap();
-        assert!(ward.store.fleet().claim_pull(NOW, "other", LEASE, 2).await.unwrap().is_none());
+        assert!(ward.store.fleet().claim_pull(NOW, "other", LEASE).await.unwrap().is_none());
         assert_eq!(pull.finish(NOW, Some(NOW), false).await.unwrap(), Fenced::Mine);
         assert!(state(&ward, patient).await.waiting);
         assert_eq!(claim(&ward, NOW).await.finish(NOW, None, false).await.unwrap(), Fenced::Mine);
@@ -128,6 +128,37 @@ async fn what_another_base_url_showed_is_not_stored_as_what_this_one_shows() {
         assert_eq!((page, listed(&ward).await), ((Fenced::Lost, vec![]), 0));
         let moved = state(&ward, patient).await;
         assert_eq!((moved.watermark, moved.checkpoint, moved.last_full_at), (None, None, None));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_hospital_whose_pulls_all_wait_keeps_no_other_waiting() {
+    on_each(async |ward| {
+        for _ in 0..80 {
+            let patient = ward.linked(&ward.tenant).await;
+            ward.tenant.request_pull(NOW, patient).await.unwrap().unwrap();
+        }
+        let (small, later) = (house::tenant(&ward.store, "b"), NOW.plus_ms(10));
+        ward.configure(&small, serde_json::json!({})).await;
+        let theirs = ward.linked(&small).await;
+        small.request_pull(later, theirs).await.unwrap().unwrap();
+
+        let great = [claim(&ward, NOW).await, claim(&ward, NOW).await];
+        assert!(great.iter().all(|claim| claim.tenant().id() == ward.tenant.id()));
+        // The great one has as many as it may: what becomes due next is the small one's.
+        let fleet = ward.store.fleet();
+        assert!(fleet.claim_pull(NOW, "worker", LEASE).await.unwrap().is_none());
+        assert_eq!(fleet.next_due().await.unwrap(), Some(later));
+        assert_eq!(claim(&ward, later).await.tenant().id(), small.id());
+        assert!(fleet.claim_pull(later, "worker", LEASE).await.unwrap().is_none());
+        // A lease that runs out is next.
+        assert_eq!(fleet.next_due().await.unwrap(), Some(NOW.plus_ms(LEASE)));
+
+        let [one, _] = great;
+        assert_eq!(one.finish(later, None, false).await.unwrap(), Fenced::Mine);
+        assert_eq!(fleet.next_due().await.unwrap(), Some(NOW));
+        assert_eq!(claim(&ward, later).await.tenant().id(), ward.tenant.id());
     })
     .await;
 }

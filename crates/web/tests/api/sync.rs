@@ -176,7 +176,7 @@ async fn a_pull_is_complete_or_a_problem() {
 /// Claims the pull that was asked for: stores one page with this resource and finishes, or fails.
 async fn pull(house: &House, patient: &str, resource: Option<&str>) {
     let claim: PullClaim = loop {
-        if let Some(claim) = house.store.fleet().claim_pull(WallClock.now(), "test", 60_000, 2).await.unwrap() {
+        if let Some(claim) = house.store.fleet().claim_pull(WallClock.now(), "test", 60_000).await.unwrap() {
             break claim;
         }
         let _ = tokio::time::timeout(Duration::from_millis(200), house.store.bell()).await;

@@ -25,12 +25,15 @@ pub struct PullBook {
     pub unchanged: u64,
 }
 
+/// So many of one tenant are under way at once.
+pub const PULLS_AT_ONCE: usize = 2;
+
 /// The pulls of which one is to be claimed now: a dead worker's before all others, and else the one that is due longest.
-pub fn claimable(all: &[Books], now: Timestamp, per_tenant: usize) -> Vec<(usize, PatientId)> {
+pub fn claimable(all: &[Books], now: Timestamp) -> Vec<(usize, PatientId)> {
     let (mut expired, mut due) = (Vec::new(), Vec::new());
     for (tenant, books) in all.iter().enumerate() {
         let leased = books.pulls.values().filter(|pull| pull.lease.is_some_and(|until| until > now)).count();
-        if !books.may_pull() || books.not_before().is_some_and(|at| at > now) || leased >= per_tenant {
+        if !books.may_pull() || books.not_before().is_some_and(|at| at > now) || leased >= PULLS_AT_ONCE {
             continue;
         }
         for (patient, pull) in &books.pulls {

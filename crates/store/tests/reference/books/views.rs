@@ -1,5 +1,6 @@
 //! What the store has to answer when it is asked, worked out from the books.
 
+use super::pulls::PULLS_AT_ONCE;
 use super::{Books, ObservationBook, PatientBook, PullBook, RowBook, RunBook, Try, shard_of, stands_behind_a_held_one};
 use model::observation::DeliveryBrief;
 use model::{
@@ -20,7 +21,7 @@ pub fn next_due(all: &[Books]) -> Option<Timestamp> {
         if books.may_push() && !full {
             moments.extend(books.lanes.values().filter(|lane| lane.lease.is_none()).filter_map(|lane| lane.due).map(gate));
         }
-        if books.may_pull() {
+        if books.may_pull() && books.pulls.values().filter(|pull| pull.lease.is_some()).count() < PULLS_AT_ONCE {
             moments.extend(books.pulls.values().filter(|pull| pull.lease.is_none()).filter_map(|pull| pull.due).map(gate));
         }
         moments.extend(books.lanes.values().filter_map(|lane| lane.lease));

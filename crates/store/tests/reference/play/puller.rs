@@ -8,8 +8,6 @@ use ponte_store::lane::Fenced;
 use ponte_store::{ObservationFilter, PullClaim, PulledObservation};
 use testing::Dice;
 
-/// So many pulls of one tenant at once.
-const PER_TENANT: u32 = 2;
 const REMEMBERED: usize = 4;
 
 pub struct Puller {
@@ -40,8 +38,8 @@ impl Play {
     /// `false`: none was to be claimed.
     async fn claim_one_pull(&mut self) -> Result<bool, String> {
         self.say("a pull is claimed");
-        let want = claimable(&self.books, self.now, PER_TENANT as usize);
-        let claimed = self.store.fleet().claim_pull(self.now, "worker", LEASE, PER_TENANT).await.unwrap();
+        let want = claimable(&self.books, self.now);
+        let claimed = self.store.fleet().claim_pull(self.now, "worker", LEASE).await.unwrap();
         let Some(claim) = claimed else {
             same("pulls that may be claimed", &Vec::<(usize, PatientId)>::new(), &want)?;
             return Ok(false);
