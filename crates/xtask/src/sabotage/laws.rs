@@ -89,6 +89,32 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         watch: Watch::store(&["claims::two_nodes_that_claim_at_once_count"]),
     },
     Sabotage {
+        name: "a-full-hospital-hides-the-others-pulls",
+        rule: "law 6: the pulls of one hospital keep no other's waiting",
+        cuts: &[Cut {
+            file: "crates/store/src/fleet/pulls.rs",
+            find: "[EXPIRED, DUE_LONGEST, FIRST_OF_EACH]",
+            replace: "[EXPIRED, DUE_LONGEST]",
+        }],
+        watch: Watch::store(&["pulls::a_hospital_whose_pulls_all_wait"]),
+    },
+    Sabotage {
+        name: "pulls-without-a-limit",
+        rule: "law 6: a tenant has two pulls at once",
+        cuts: &[Cut { file: "crates/store/src/fleet/pulls.rs", find: ") < 2\"", replace: ") < 200\"" }],
+        watch: Watch::store(&["pulls::a_hospital_whose_pulls_all_wait"]),
+    },
+    Sabotage {
+        name: "a-write-says-nothing-of-its-connection",
+        rule: "a write that the EHR took ends the connection's round of failures",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/settle.rs",
+            find: "if taken && !config::is_fresh",
+            replace: "if taken && self.now < Timestamp(0) && !config::is_fresh",
+        }],
+        watch: Watch { package: "ponte-store", program: Some("reference"), filters: &["a_sqlite_file"] },
+    },
+    Sabotage {
         name: "a-claim-never-waits",
         rule: "law 6: a node that comes second while lanes are being marked finds those that are left",
         cuts: &[Cut {
@@ -105,8 +131,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
             Cut { file: "crates/store/src/lane/work.rs", find: "fresh_at > 0", replace: "fresh_at >= 0" },
             Cut {
                 file: "crates/store/src/lane/work.rs",
-                find: "ORDER BY fresh_at DESC, head_due, patient_id LIMIT $4",
-                replace: "ORDER BY head_due, patient_id LIMIT $4",
+                find: "ORDER BY fresh_at DESC, head_due, patient_id LIMIT",
+                replace: "ORDER BY head_due, patient_id LIMIT",
             },
         ],
         watch: Watch { package: "ponte-store", program: Some("reference"), filters: &["a_sqlite_file"] },
