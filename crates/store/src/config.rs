@@ -64,6 +64,14 @@ pub struct Runtime {
     pub last_pull_at: Option<Timestamp>,
 }
 
+impl Runtime {
+    /// The connection failed last: one request probes it, and nothing else is sent until that is answered.
+    #[must_use]
+    pub fn failed_last(&self) -> bool {
+        self.failures > 0 || self.circuit_open || self.auth_refused
+    }
+}
+
 impl Tenant {
     /// The tenant's connection.
     ///

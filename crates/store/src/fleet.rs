@@ -24,17 +24,11 @@ pub struct Fleet {
 /// What a claim leased.
 pub enum Due {
     /// A connection check that somebody asked for.
-    Check(TenantId, Box<Run>),
+    Check(TenantId, RunId),
     /// A lane.
     Lane(Claimed),
     /// A patient's pull.
     Pull(PullClaim),
-}
-
-/// The same inside its transaction, which opens no check.
-enum Found {
-    Check((TenantId, RunId)),
-    Due(Due),
 }
 
 impl Fleet {
@@ -95,25 +89,23 @@ impl Fleet {
     /// `pulls`, a pull as [`Fleet::claim_pull`] does.
     pub async fn claim(&self, now: Timestamp, owner: &str, lease_ms: i64, pulls: bool) -> Result<Option<Due>> {
         let (inner, owner, until) = (self.inner.clone(), owner.to_owned(), now.plus_ms(lease_ms));
-        let found = self.inner.db.write_lease(move |tx| {
-            Box::pin(async move {
-                if let Some(check) = claims::check(tx, now, &owner, until).await? {
-                    return Ok(Some(Found::Check(check)));
-                }
-                if let Some(claimed) = lanes::claim(tx, &inner, now, &owner, until).await? {
-                    return Ok(Some(Found::Due(Due::Lane(claimed))));
-                }
-                if !pulls {
-                    return Ok(None);
-                }
-                Ok(pulls::claim(tx, &inner, now, &owner, until).await?.map(|claim| Found::Due(Due::Pull(claim))))
+        self.inner
+            .db
+            .write_lease(move |tx| {
+                Box::pin(async move {
+                    if let Some((tenant, run)) = claims::check(tx, now, &owner, until).await? {
+                        return Ok(Some(Due::Check(tenant, run)));
+                    }
+                    if let Some(claimed) = lanes::claim(tx, &inner, now, &owner, until).await? {
+                        return Ok(Some(Due::Lane(claimed)));
+                    }
+                    if !pulls {
+                        return Ok(None);
+                    }
+                    Ok(pulls::claim(tx, &inner, now, &owner, until).await?.map(Due::Pull))
+                })
             })
-        });
-        match found.await? {
-            Some(Found::Check(check)) => self.check(now, check).await.map(|(tenant, run)| Some(Due::Check(tenant, Box::new(run)))),
-            Some(Found::Due(due)) => Ok(Some(due)),
-            None => Ok(None),
-        }
+            .await
     }
 
     /// Leases a waiting connection check.
@@ -124,17 +116,10 @@ impl Fleet {
             .db
             .write_lease(move |tx| Box::pin(async move { claims::check(tx, now, &owner, now.plus_ms(lease_ms)).await }))
             .await?;
-        match claimed {
-            Some(check) => self.check(now, check).await.map(Some),
-            None => Ok(None),
-        }
-    }
-
-    /// A claimed check, opened.
-    async fn check(&self, now: Timestamp, (tenant, id): (TenantId, RunId)) -> Result<(TenantId, Run)> {
+        let Some((tenant, id)) = claimed else { return Ok(None) };
         let tenant = crate::Tenant { inner: self.inner.clone(), id: tenant };
         let run = tenant.run(now, id).await?.ok_or(Error::Corrupt("runs"))?;
-        Ok((tenant.id, run))
+        Ok(Some((tenant.id, run)))
     }
 
     /// Makes sure that a schedule exists with this cron text; a changed text takes `next` as its next run.

@@ -2,10 +2,10 @@
 
 use crate::engine::Engine;
 use ehr::check::{CheckInput, Language, Report, check};
-use model::{EhrId, TenantId};
+use model::{EhrId, RunId, TenantId};
 use serde::Deserialize;
 use std::time::Duration;
-use store::{Error, Run, Tenant};
+use store::{Error, Tenant};
 
 /// The body of `POST /fhir/config/test`.
 #[derive(Debug, Default, Deserialize)]
@@ -16,8 +16,9 @@ struct Asked {
 }
 
 /// Makes it and stores its report.
-pub(crate) async fn run_check(engine: &Engine, tenant: &TenantId, run: &Run) -> Result<(), Error> {
+pub(crate) async fn run_check(engine: &Engine, tenant: &TenantId, run: RunId) -> Result<(), Error> {
     let tenant = engine.store.tenant(tenant);
+    let run = tenant.run(engine.now(), run).await?.ok_or(Error::Corrupt("runs"))?;
     let asked: Asked = run.input.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
     let (Some(stored), Some(http)) = (tenant.connection().await?, engine.http.clone()) else {
         return tenant.finish_check(engine.now(), run.id, r#"{"overall":"failed","steps":[]}"#).await;
@@ -31,7 +32,7 @@ pub(crate) async fn run_check(engine: &Engine, tenant: &TenantId, run: &Run) -> 
     };
     let mut nobody_listens = |_: &_| {};
     let checking = check(http, engine.clock.clone(), engine.rng.as_ref(), input, &mut nobody_listens);
-    let report = alive(engine, &tenant, run, checking).await?;
+    let report = alive(engine, &tenant, run.id, checking).await?;
     if probed {
         let after = report.plan.clone();
         tenant.change_plan(stored.generation, Box::new(move |plan| plan.take_over(&before, &after))).await?;
@@ -47,7 +48,7 @@ pub(crate) async fn run_check(engine: &Engine, tenant: &TenantId, run: &Run) -> 
 }
 
 /// A check may take longer than a lease: without signs of life another worker would begin it, and its probe, again.
-async fn alive(engine: &Engine, tenant: &Tenant, run: &Run, checking: impl Future<Output = Report>) -> Result<Report, Error> {
+async fn alive(engine: &Engine, tenant: &Tenant, run: RunId, checking: impl Future<Output = Report>) -> Result<Report, Error> {
     let third = Duration::from_millis(u64::try_from(engine.lease_ms / 3).unwrap_or(1).max(1));
     let mut checking = std::pin::pin!(checking);
     loop {
@@ -55,7 +56,7 @@ async fn alive(engine: &Engine, tenant: &Tenant, run: &Run, checking: impl Futur
             Ok(report) => return Ok(report),
             Err(_) => {
                 let until = engine.now().plus_ms(engine.lease_ms);
-                if let Err(error) = tenant.keep_check(run.id, &engine.owner, until).await {
+                if let Err(error) = tenant.keep_check(run, &engine.owner, until).await {
                     tracing::warn!(%error, "a connection check could not show a sign of life");
                 }
             }

@@ -162,7 +162,7 @@ impl Engine {
 
     async fn work(self: &Arc<Self>, due: Due) -> Result<(), Error> {
         match due {
-            Due::Check(tenant, run) => check::run_check(self, &tenant, &run).await,
+            Due::Check(tenant, run) => check::run_check(self, &tenant, run).await,
             Due::Lane(claimed) => lane::work_lane(self, claimed).await,
             Due::Pull(claim) => {
                 let result = pull::run_pull(self, claim).await;

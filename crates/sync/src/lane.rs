@@ -98,21 +98,16 @@ async fn gate(engine: &Engine, lane: &Lane, stored: &StoredConnection, runtime: 
     if let Some(until) = runtime.not_before.filter(|until| *until > now) {
         return Ok(Gate::Closed(until));
     }
-    if is_to_be_probed(runtime) {
+    if runtime.failed_last() {
         let until = now.plus_ms(limit_ms(engine, stored).saturating_mul(2).max(1000));
         return Ok(if lane.tenant().take_probe(now, until).await? { Gate::Open { probe: true } } else { Gate::Closed(now.plus_ms(500)) });
     }
     Ok(Gate::Open { probe: false })
 }
 
-/// The connection failed last.
-fn is_to_be_probed(runtime: &Runtime) -> bool {
-    runtime.failures > 0 || runtime.circuit_open || runtime.auth_refused
-}
-
 /// So many patients have their turn in one round.
 fn turns_at_once(stored: &StoredConnection, runtime: &Runtime) -> u32 {
-    if is_to_be_probed(runtime) { 1 } else { batch_limit(stored, runtime).max(u32::try_from(AT_ONCE).unwrap_or(8)) }
+    if runtime.failed_last() { 1 } else { batch_limit(stored, runtime).max(u32::try_from(AT_ONCE).unwrap_or(8)) }
 }
 
 fn batch_limit(stored: &StoredConnection, runtime: &Runtime) -> u32 {
@@ -320,12 +315,12 @@ impl LaneTurn {
     /// The EHR answered a question: the connection works.
     pub(crate) async fn connection_works(&mut self) -> Result<(), Error> {
         self.lane.tenant().connection_works(self.engine.now(), false, false).await?;
-        self.write_was_taken();
+        self.answered_well();
         Ok(())
     }
 
-    /// The EHR took a write: the connection works, as its settlement will say.
-    pub(crate) fn write_was_taken(&mut self) {
+    /// The connection works: this turn goes on. Of a write that the EHR took the settlement says so to everybody.
+    pub(crate) fn answered_well(&mut self) {
         self.engine.denied.forget(self.lane.tenant().id());
         self.probe = false;
         self.failed.store(false, Ordering::Relaxed);

@@ -82,7 +82,7 @@ async fn gate(
     if let Some(until) = runtime.not_before.filter(|until| *until > now) {
         return closed(waiting_word(runtime), "The EHR failed last; we try again by ourselves.", Some(until));
     }
-    if runtime.failures > 0 || runtime.circuit_open || runtime.auth_refused {
+    if runtime.failed_last() {
         let until = now.plus_ms(limit_ms(engine, stored).saturating_mul(2).max(1000));
         if !claim.tenant().take_probe(now, until).await? {
             return closed(

@@ -157,7 +157,7 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
         Class::Applied | Class::Exists => {
             let judged = look(lane, planned, &outcome).await;
             refute(lane, planned, &outcome).await?;
-            lane.write_was_taken();
+            lane.answered_well();
             let place = match &judged {
                 Some(_) => place_of_first_put(lane, planned, &outcome).await?,
                 None => Place::Unseen,

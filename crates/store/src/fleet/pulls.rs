@@ -79,7 +79,7 @@ const FIRST_OF_EACH: &str = concat!(
     " ORDER BY p.due_at, p.tenant_id, p.patient_id LIMIT 8"
 );
 
-/// Whether there are more than those that are due longest.
+/// How many of those that are due longest there are.
 const MANY: &str = concat!("SELECT COUNT(*) AS n FROM ", window!(" AND due_at <= $1"), " w");
 
 macro_rules! still_free {
@@ -118,34 +118,47 @@ pub(super) async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>> {
     tx.row(NEXT_OF_EACH, args![]).await?.map_or(Ok(None), |row| row.ts_opt("at"))
 }
 
+/// One that nobody holds.
+struct Free {
+    tenant: TenantId,
+    patient: PatientId,
+    generation: i64,
+}
+
 /// Claims one.
 pub(super) async fn claim(tx: &mut Tx, inner: &Arc<Inner>, now: Timestamp, owner: &str, until: Timestamp) -> Result<Option<PullClaim>> {
+    let mut found = first_free(tx, EXPIRED, now).await?;
+    if found.is_none() {
+        found = first_free(tx, DUE_LONGEST, now).await?;
+    }
+    if found.is_none() && are_many_due(tx, now).await? {
+        found = first_free(tx, FIRST_OF_EACH, now).await?;
+    }
+    match found {
+        Some(free) => take(tx, inner, free, now, owner, until).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// The first of these that nobody is claiming just now.
+async fn first_free(tx: &mut Tx, sql: &'static str, now: Timestamp) -> Result<Option<Free>> {
     let free = Sql { sqlite: still_free!(), postgres: concat!(still_free!(), " FOR UPDATE SKIP LOCKED") };
-    for sql in [EXPIRED, DUE_LONGEST, FIRST_OF_EACH] {
-        if sql == FIRST_OF_EACH && tx.row(MANY, args![now]).await?.map_or(Ok(0), |row| row.int("n"))? < WINDOW {
-            break;
-        }
-        for found in tx.rows(sql, args![now]).await? {
-            let (tenant, patient) = (found.tenant()?, PatientId(found.uuid("patient_id")?));
-            if tx.row(free, args![&tenant, patient, now]).await?.is_some() {
-                return take(tx, inner, tenant, patient, found.int("generation")?, now, owner, until).await.map(Some);
-            }
+    for found in tx.rows(sql, args![now]).await? {
+        let (tenant, patient) = (found.tenant()?, PatientId(found.uuid("patient_id")?));
+        if tx.row(free, args![&tenant, patient, now]).await?.is_some() {
+            return Ok(Some(Free { tenant, patient, generation: found.int("generation")? }));
         }
     }
     Ok(None)
 }
 
-#[allow(clippy::too_many_arguments, reason = "one claim")]
-async fn take(
-    tx: &mut Tx,
-    inner: &Arc<Inner>,
-    tenant: TenantId,
-    patient: PatientId,
-    generation: i64,
-    now: Timestamp,
-    owner: &str,
-    until: Timestamp,
-) -> Result<PullClaim> {
+/// Whether more are due than are looked at.
+async fn are_many_due(tx: &mut Tx, now: Timestamp) -> Result<bool> {
+    Ok(tx.row(MANY, args![now]).await?.map_or(Ok(0), |row| row.int("n"))? >= WINDOW)
+}
+
+async fn take(tx: &mut Tx, inner: &Arc<Inner>, free: Free, now: Timestamp, owner: &str, until: Timestamp) -> Result<PullClaim> {
+    let Free { tenant, patient, generation } = free;
     // Where the last one was left there is a checkpoint, unless it was one of another base URL.
     let epoch = tx
         .row(

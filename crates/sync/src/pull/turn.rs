@@ -272,7 +272,7 @@ impl<'a> Turn<'a> {
     async fn works(&mut self) -> Result<(), Error> {
         let tenant = self.claim.tenant();
         self.engine.denied.forget(tenant.id());
-        if self.runtime.failures > 0 || self.runtime.circuit_open || self.runtime.auth_refused || self.runtime.down_since.is_some() {
+        if self.runtime.failed_last() || self.runtime.down_since.is_some() {
             tenant.connection_works(self.engine.now(), false, false).await?;
             self.runtime = Runtime { plan: self.runtime.plan.clone(), down_total_ms: self.runtime.down_total_ms, ..Runtime::default() };
         }

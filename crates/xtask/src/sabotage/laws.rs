@@ -93,8 +93,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "law 6: the pulls of one hospital keep no other's waiting",
         cuts: &[Cut {
             file: "crates/store/src/fleet/pulls.rs",
-            find: "[EXPIRED, DUE_LONGEST, FIRST_OF_EACH]",
-            replace: "[EXPIRED, DUE_LONGEST]",
+            find: "found.is_none() && are_many_due",
+            replace: "found.is_some() && are_many_due",
         }],
         watch: Watch::store(&["pulls::a_hospital_whose_pulls_all_wait"]),
     },
