@@ -46,9 +46,8 @@ pub fn start(root: &Path, name: &str) -> Result<Server, Absent> {
     let port = free_port()?;
     let mut base = format!("http://127.0.0.1:{port}/fhir");
     let mut command = match name {
-        "hapi" => hapi(root, &home, port)?,
+        "hapi" | "hapi-5.4" => hapi(&root.join("interop").join(name), &home, port)?,
         "medplum-router" => medplum(root, &home, port)?,
-        "hapi-5.4" => hapi_of_2021(&home, port)?,
         "helios" => {
             base = format!("http://127.0.0.1:{port}");
             helios(root, &home, port)?
@@ -69,12 +68,11 @@ fn running(url: &str) -> Result<Server, Absent> {
     Ok(Server { base: url.trim_end_matches('/').to_owned(), _process: None })
 }
 
-/// HAPI FHIR JPA of today, over H2 in memory.
-fn hapi(root: &Path, home: &Path, port: u16) -> Result<Command, Absent> {
+/// HAPI FHIR JPA over H2 in memory: of today, or of May 2021, from before conditional creates were guarded.
+fn hapi(sources: &Path, home: &Path, port: u16) -> Result<Command, Absent> {
     need(&["java", "javac", "mvn"])?;
-    let sources = root.join("interop/hapi");
     let classpath = home.join("classpath");
-    let built = stamp(&sources, &["pom.xml", "src/main/java/interop/Main.java", "src/main/java/interop/Server.java"])?;
+    let built = stamp(sources, &["pom.xml", "src/main/java/interop/Main.java", "src/main/java/interop/Server.java"])?;
     if std::fs::read_to_string(home.join("built")).ok().as_ref() != Some(&built) || !classpath.is_file() {
         let mut maven = Command::new("mvn");
         maven
@@ -87,28 +85,9 @@ fn hapi(root: &Path, home: &Path, port: u16) -> Result<Command, Absent> {
     }
     let jars = std::fs::read_to_string(&classpath).map_err(|why| why.to_string())?;
     let mut java = Command::new("java");
-    java.args(["-Xmx1500m", "-cp"]).arg(format!("{}:{}", home.join("classes").display(), jars.trim())).arg("interop.Main");
+    // The old one's bean factory defines classes in `java.lang`'s loader.
+    java.args(["-Xmx1500m", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-cp"]).arg(format!("{}:{}", home.join("classes").display(), jars.trim())).arg("interop.Main");
     java.arg(port.to_string()).arg(home.join("tomcat"));
-    Ok(java)
-}
-
-/// The starter of February 2021, from before conditional creates were guarded.
-fn hapi_of_2021(home: &Path, port: u16) -> Result<Command, Absent> {
-    need(&["java", "mvn"])?;
-    let (war, jetty) = (home.join("hapi-fhir-jpaserver-starter-5.4.0.war"), home.join("jetty-runner-9.4.54.v20240208.jar"));
-    for (path, artifact) in
-        [(&war, "ca.uhn.hapi.fhir:hapi-fhir-jpaserver-starter:5.4.0:war"), (&jetty, "org.eclipse.jetty:jetty-runner:9.4.54.v20240208")]
-    {
-        if !path.is_file() {
-            let mut maven = Command::new("mvn");
-            maven.args(["-B", "-q", "-ntp", "dependency:copy"]).arg(format!("-Dartifact={artifact}"));
-            done(maven.arg(format!("-DoutputDirectory={}", home.display())).current_dir(home))?;
-        }
-    }
-    let mut java = Command::new("java");
-    java.args(["-Xmx1500m", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-Dspring.batch.job.enabled=false"]);
-    java.arg("-Dspring.datasource.url=jdbc:h2:mem:interop").arg("-jar").arg(jetty);
-    java.args(["--host", "127.0.0.1", "--port", &port.to_string()]).arg(war);
     Ok(java)
 }
 
