@@ -43,6 +43,8 @@ pub struct Quirks {
     pub location_with_version: bool,
     /// Whether the 200 of a conditional create that matched has a `Location`.
     pub location_on_match: bool,
+    /// Whether a create by itself that finds its resource fails with 500 where that has tags or security labels (HAPI 5.4.0).
+    pub match_with_tags_fails: bool,
     /// Whether `If-None-Match: *` on PUT is honoured (R5; R4 servers mostly overwrite).
     pub if_none_match_honoured: bool,
     /// The status of a PUT that creates: 201, or 200 against http.html#upsert.
@@ -239,6 +241,7 @@ fn plain() -> Quirks {
         answers_with_body: true,
         location_with_version: true,
         location_on_match: true,
+        match_with_tags_fails: false,
         if_none_match_honoured: true,
         put_created_status: 201,
         ignores_patient: false,
@@ -314,11 +317,13 @@ fn epic() -> Quirks {
 }
 
 /// HAPI FHIR JPA before its guard of conditional creates (hapi-fhir#3141, PR 4609), with its search cache (#4345), its page
-/// links (`_getpages`), `#request` behind `meta.source`, no version for an unchanged PUT, and 200 for a delete.
+/// links (`_getpages`), `#request` behind `meta.source`, no version for an unchanged PUT, 200 for a delete, and 500 where a
+/// conditional create finds a resource with tags (5.4.0, measured).
 fn hapi() -> Quirks {
     Quirks {
         page_size: 20,
         paging: Paging::GetPages,
+        match_with_tags_fails: true,
         unknown_parameter: UnknownParameter::Refused,
         ids: IdStyle::Numbers,
         if_none_match_honoured: false,

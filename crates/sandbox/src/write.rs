@@ -308,6 +308,9 @@ impl Twin {
 
     /// The answer to a create that found its resource.
     fn exists(&mut self, call: &Call, kind: &str, place: usize) -> Result<Answer, Refusal> {
+        if self.quirks.match_with_tags_fails && !call.bundled && self.is_tagged(kind, place) {
+            return Err(Refusal::new(500, "processing", "failed to lazily initialize a collection of role: ResourceTable.myTags"));
+        }
         let mut answer = self.written(call, kind, place, 200);
         if call.faults.has(Fault::Redirect303) && !call.bundled {
             self.show(Fault::Redirect303);
@@ -319,6 +322,11 @@ impl Twin {
             answer.location = None;
         }
         Ok(answer)
+    }
+
+    fn is_tagged(&self, kind: &str, place: usize) -> bool {
+        let meta = self.kind(kind).and_then(|kind| kind.rows.get(place)?.body()?.get("meta"));
+        meta.is_some_and(|meta| ["tag", "security"].iter().any(|name| meta.get(name).is_some()))
     }
 
     /// A living resource that carries one of the body's identifiers.

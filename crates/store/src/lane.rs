@@ -198,6 +198,8 @@ pub struct Settlement {
     pub audit: Option<(Timestamp, u32)>,
     /// The sentence shown with the delivery. `None`: as it was.
     pub message: Option<String>,
+    /// The EHR took a write, and nothing has shown since that the connection fails: it works ([`Tenant::connection_works`]).
+    pub works: bool,
 }
 
 /// A new standing of a patient's link, decided by rule.
@@ -298,26 +300,11 @@ impl Lane {
         })
     }
 
-    /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step. Where the EHR took a write
-    /// its connection works ([`Tenant::connection_works`]).
+    /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step.
     ///
     /// Where the lease is lost, each answer is still kept with its attempt as a late one.
     pub async fn settle(&self, now: Timestamp, settlements: Vec<Settlement>) -> Result<Fenced> {
-        let lane = self.clone();
-        let key = self.tenant().key(now).await?;
-        self.inner
-            .db
-            .write(move |tx| {
-                Box::pin(async move {
-                    if lane.fence(tx).await? {
-                        Settling::load(tx, &lane.inner, &lane.tenant, &key, now).await?.settle(tx, &settlements).await?;
-                        return Ok(Fenced::Mine);
-                    }
-                    settle::keep_as_late(tx, &lane.tenant, now, &settlements).await?;
-                    Ok(Fenced::Lost)
-                })
-            })
-            .await
+        self.write_down(now, None, settlements).await
     }
 
     /// Writes a rule's decision about a link: fenced. Never over a person's. `Some(delivery)`: that delivery of the
@@ -329,23 +316,44 @@ impl Lane {
         change: LinkChange,
         settlement: Option<Settlement>,
     ) -> Result<Fenced> {
+        self.write_down(now, Some((patient, change)), settlement.into_iter().collect()).await
+    }
+
+    async fn write_down(
+        &self,
+        now: Timestamp,
+        link: Option<(model::PatientId, LinkChange)>,
+        settlements: Vec<Settlement>,
+    ) -> Result<Fenced> {
         let lane = self.clone();
         let key = self.tenant().key(now).await?;
-        self.inner
+        let works = settlements.iter().any(|settlement| settlement.works);
+        let (fenced, said) = self
+            .inner
             .db
             .write(move |tx| {
                 Box::pin(async move {
-                    let settlements: Vec<Settlement> = settlement.into_iter().collect();
                     if !lane.fence(tx).await? {
                         settle::keep_as_late(tx, &lane.tenant, now, &settlements).await?;
-                        return Ok(Fenced::Lost);
+                        return Ok((Fenced::Lost, false));
                     }
-                    change_link(tx, &lane.tenant, &key, now, patient, &change).await?;
+                    if let Some((patient, change)) = &link {
+                        change_link(tx, &lane.tenant, &key, now, *patient, change).await?;
+                    }
                     Settling::load(tx, &lane.inner, &lane.tenant, &key, now).await?.settle(tx, &settlements).await?;
-                    Ok(Fenced::Mine)
+                    // In the same commit where nobody else writes; elsewhere a change of the connection locks it before the streams.
+                    let said = works && tx.is_alone();
+                    if said && !config::is_fresh(tx, &lane.tenant, now, true, false).await? {
+                        config::works(tx, &lane.tenant, now, true, false).await?;
+                    }
+                    Ok((Fenced::Mine, said))
                 })
             })
-            .await
+            .await?;
+        if works && !said {
+            self.tenant().connection_works(now, true, false).await?;
+        }
+        Ok(fenced)
     }
 
     /// A late answer: kept with its attempt whatever the epoch, and a delivered or open row is asked about again once its

@@ -57,6 +57,7 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed) -> Result<
         runtime,
         probe,
         connection_next: None,
+        said_works: false,
         lost: false,
         worked: false,
         refused_rows: 0,
@@ -130,6 +131,8 @@ pub(crate) struct LaneTurn {
     pub(crate) probe: bool,
     /// The connection failed in this turn: not before then.
     pub(crate) connection_next: Option<Timestamp>,
+    /// Everybody was told in this turn that the connection works.
+    pub(crate) said_works: bool,
     /// The lease is somebody else's.
     pub(crate) lost: bool,
     /// Something moved.
@@ -253,6 +256,7 @@ impl LaneTurn {
             return Ok(());
         }
         self.worked = true;
+        let settlements = settlements.into_iter().map(|one| self.unless_failed(one)).collect();
         if self.lane.settle(self.engine.now(), settlements).await? == Fenced::Lost {
             self.lost = true;
         }
@@ -267,10 +271,16 @@ impl LaneTurn {
         settlement: Option<Settlement>,
     ) -> Result<(), Error> {
         self.worked = true;
+        let settlement = settlement.map(|one| self.unless_failed(one));
         if self.lane.settle_link(self.engine.now(), patient, change, settlement).await? == Fenced::Lost {
             self.lost = true;
         }
         Ok(())
+    }
+
+    /// What was answered well before the connection failed does not say that it works.
+    fn unless_failed(&self, settlement: Settlement) -> Settlement {
+        Settlement { works: settlement.works && self.connection_next.is_none(), ..settlement }
     }
 
     /// Lengthens the lease where a request and the writing of its result would not fit into what is left of it.
@@ -314,14 +324,28 @@ impl LaneTurn {
 
     /// The EHR answered a question: the connection works.
     pub(crate) async fn connection_works(&mut self) -> Result<(), Error> {
-        self.lane.tenant().connection_works(self.engine.now(), false, false).await?;
         self.answered_well();
+        if self.connection_next.is_none() {
+            self.lane.tenant().connection_works(self.engine.now(), false, false).await?;
+        }
         Ok(())
     }
 
-    /// The connection works: this turn goes on. Of a write that the EHR took the settlement says so to everybody.
-    pub(crate) fn answered_well(&mut self) {
+    /// The EHR took a write. True: its settlement tells everybody that the connection works, once a turn, and never in one in which the
+    /// connection has failed.
+    pub(crate) fn took_a_write(&mut self) -> bool {
+        let news = self.connection_next.is_none() && (self.probe || !self.said_works);
+        self.said_works |= news;
+        self.answered_well();
+        news
+    }
+
+    /// The connection works: this turn goes on, unless it has failed in it.
+    fn answered_well(&mut self) {
         self.engine.denied.forget(self.lane.tenant().id());
+        if self.connection_next.is_some() {
+            return;
+        }
         self.probe = false;
         self.failed.store(false, Ordering::Relaxed);
         self.runtime.failures = 0;

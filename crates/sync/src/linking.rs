@@ -357,6 +357,7 @@ async fn hold(
         synced: false,
         audit: None,
         message: Some(reading::sentence(problem).to_owned()),
+        works: false,
     };
     lane.settle_link(work.patient.id, LinkChange { link, blocked: true }, Some(settlement)).await
 }

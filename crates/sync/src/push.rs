@@ -153,11 +153,12 @@ async fn send(lane: &LaneTurn, planned: &Planned) -> Answer {
 pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Outcome) -> Result<Settlement, Error> {
     let mut end = ended(planned.attempt, &outcome);
     let mut note = None;
+    let mut works = false;
     let written = match outcome.class {
         Class::Applied | Class::Exists => {
             let judged = look(lane, planned, &outcome).await;
             refute(lane, planned, &outcome).await?;
-            lane.answered_well();
+            works = lane.took_a_write();
             let place = match &judged {
                 Some(_) => place_of_first_put(lane, planned, &outcome).await?,
                 None => Place::Unseen,
@@ -218,7 +219,7 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
     if matches!(settlement.state, State::Dead | State::Held(_)) {
         lane.refused_rows += 1;
     }
-    Ok(Settlement { message: note.or(settlement.message), ..settlement })
+    Ok(Settlement { message: note.or(settlement.message), works, ..settlement })
 }
 
 /// Whose place a write went to.

@@ -238,5 +238,6 @@ fn unchanged(row: &WorkRow, outcome: Option<Outcome>) -> Settlement {
         synced: false,
         audit: row.audit_at.map(|at| (at, row.audit_stage)),
         message: None,
+        works: false,
     }
 }

@@ -4,7 +4,7 @@ use super::{CLAIMS_MAX, Settlement};
 use crate::engine::{Tx, args};
 use crate::ledger::raw::{Raw, lock_patients_of, supersede_older};
 use crate::seal::DataKey;
-use crate::{Error, Inner, Result, config, standing};
+use crate::{Error, Inner, Result, standing};
 use model::delivery::{Action, Event, Facts, next};
 use model::{AttemptId, Class, DeliveryId, EhrId, HeldReason, LateAnswer, ObservationId, PatientId, State, TenantId, Timestamp};
 use std::collections::BTreeMap;
@@ -45,7 +45,6 @@ impl<'a> Settling<'a> {
         let alone = patients.len() == settlements.len();
         let mut known = if alone { Raw::load_all(tx, self.tenant, &ids).await? } else { BTreeMap::new() };
         let mut touched: BTreeMap<PatientId, Option<Timestamp>> = patients.into_iter().map(|patient| (patient, None)).collect();
-        let mut taken = false;
         for settlement in settlements {
             let raw = match known.remove(&settlement.delivery) {
                 Some(raw) => raw,
@@ -54,19 +53,13 @@ impl<'a> Settling<'a> {
             if settlement.state == State::Delivered {
                 touched.insert(raw.patient, Some(self.now));
             }
-            taken |= self.settle_one(tx, settlement, raw).await?;
+            self.settle_one(tx, settlement, raw).await?;
         }
-        standing::touch_delivered(tx, self.tenant, touched, self.now).await?;
-        if taken && !config::is_fresh(tx, self.tenant, self.now, true, false).await? {
-            config::works(tx, self.tenant, self.now, true, false).await?;
-        }
-        Ok(())
+        standing::touch_delivered(tx, self.tenant, touched, self.now).await
     }
 
-    /// Whether the EHR took a write, which says that the connection works.
-    async fn settle_one(&self, tx: &mut Tx, settlement: &Settlement, raw: Raw) -> Result<bool> {
+    async fn settle_one(&self, tx: &mut Tx, settlement: &Settlement, raw: Raw) -> Result<()> {
         let was_write = self.end_attempt(tx, settlement).await?;
-        let taken = was_write && settlement.outcome.as_ref().is_some_and(|outcome| matches!(outcome.class, Class::Applied | Class::Exists));
         let claims = if was_write { 0 } else { raw.claims };
         match self.standing_after(&raw, settlement, was_write) {
             After::Stays => self.read_again(tx, &raw).await?,
@@ -80,7 +73,7 @@ impl<'a> Settling<'a> {
         if raw.may_be_overtaken() {
             supersede_older(tx, self.tenant, self.now, raw.resource()).await?;
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Writes the attempt's outcome; whether it was a write.

@@ -143,6 +143,7 @@ pub fn settlement(delivery: DeliveryId, attempt: Option<(AttemptId, Class)>, sta
         synced: false,
         audit: None,
         message: None,
+        works: false,
     }
 }
 
@@ -152,6 +153,7 @@ pub fn applied(delivery: DeliveryId, attempt: AttemptId) -> Settlement {
         ehr_id: Some(EhrId::new("o-1").unwrap()),
         ehr_version: Some("v1".to_owned()),
         synced: true,
+        works: true,
         ..settlement(delivery, Some((attempt, Class::Applied)), State::Delivered)
     }
 }

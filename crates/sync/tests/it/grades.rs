@@ -145,7 +145,12 @@ async fn the_grade_is_what_the_ehr_really_does() {
             like(Profile::Hapi),
             SETTLE,
             Grade::OwnId,
-            vec![(What::IfNoneMatch, Refused), (What::IfNoneMatchInBatch, Refused), (What::ConditionalParallel, Refused)],
+            vec![
+                (What::IfNoneMatch, Refused),
+                (What::IfNoneMatchInBatch, Refused),
+                (What::ConditionalTwice, NotSeen),
+                (What::ConditionalParallel, Refused),
+            ],
         ),
         ("helios", like(Profile::Helios), SETTLE, Grade::OwnId, vec![(What::ConditionalParallel, Refused), (What::Digits, Proven)]),
         (

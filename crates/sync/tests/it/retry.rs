@@ -1,7 +1,7 @@
 //! PRODUCT, "Retry": the tenant's schedule, the connection's round and circuit, 429, 401; seen in the attempts and at the EHR.
 
 use crate::gate::Which;
-use crate::world::{DAY, HOUR, MINUTE, SECOND, Ward, bare, conditional, on_each, own_id};
+use crate::world::{DAY, HOUR, MINUTE, SECOND, Ward, bare, conditional, on_each, own_id, script};
 use model::{Class, HeldReason, State, Timestamp, WhoseMove};
 use sandbox::{Auth, Fault, FaultPlan, OAuth2, Options};
 use serde_json::json;
@@ -152,6 +152,43 @@ async fn a_429_waits_as_long_as_it_says_and_costs_no_budget() {
         let runtime = w.tenant.runtime().await.unwrap();
         assert_eq!((runtime.failures, runtime.down_total_ms), (0, 0), "throttling is no outage");
         w.holds(pain, "3");
+    })
+    .await;
+}
+
+/// What the EHR took a moment before does not lift the rest that it asks for: of the requests that go together, the last meets a 503.
+#[tokio::test]
+async fn a_failure_among_good_answers_rests_the_connection_all_the_same() {
+    on_each(own_id(), async |w| {
+        let patients = w.known_patients(40).await;
+        w.ward.sandbox.change_settings(|s| s.retry_after_s = 47);
+        w.faults(FaultPlan::none().always(Fault::NoBatch));
+        for patient in &patients {
+            w.observe(*patient, "2").await;
+        }
+        w.settle_down().await;
+        let mut second = Vec::new();
+        // Of those that are due at one moment the highest id goes last: good answers are looked at before the bad one.
+        let last = patients.iter().max_by_key(|patient| patient.0).unwrap();
+        for patient in &patients {
+            let id = w.observe(*patient, "3").await;
+            if patient == last {
+                w.faults(FaultPlan::none().always(Fault::NoBatch).script(script(1, Fault::Status503RetryAfter, "PUT", id)));
+            }
+            second.push(id);
+        }
+        let begun = w.clock.now();
+        w.work().await;
+        let runtime = w.tenant.runtime().await.unwrap();
+        assert_eq!(runtime.failures, 1, "{runtime:?}");
+        assert!(runtime.not_before.is_some_and(|at| at.ms_since(begun) >= 47_000), "{runtime:?}");
+        assert!(w.tenant.connection().await.unwrap().unwrap().last_error.is_some(), "nobody sees that the EHR asked for a rest");
+        w.well();
+        w.settle_down().await;
+        for id in second {
+            w.holds(id, "3");
+        }
+        assert_eq!(w.tenant.runtime().await.unwrap().failures, 0);
     })
     .await;
 }

@@ -51,6 +51,7 @@ pub async fn work(house: &House, ehr: Ehr) -> usize {
                     synced: state == State::Delivered,
                     audit: None,
                     message,
+                    works: state == State::Delivered,
                 };
                 let fenced = match (row.resource, ehr_id) {
                     (ResourceKey::Patient(patient), Some(id)) => {

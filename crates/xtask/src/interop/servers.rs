@@ -86,7 +86,9 @@ fn hapi(sources: &Path, home: &Path, port: u16) -> Result<Command, Absent> {
     let jars = std::fs::read_to_string(&classpath).map_err(|why| why.to_string())?;
     let mut java = Command::new("java");
     // The old one's bean factory defines classes in `java.lang`'s loader.
-    java.args(["-Xmx1500m", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-cp"]).arg(format!("{}:{}", home.join("classes").display(), jars.trim())).arg("interop.Main");
+    java.args(["-Xmx1500m", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-cp"])
+        .arg(format!("{}:{}", home.join("classes").display(), jars.trim()))
+        .arg("interop.Main");
     java.arg(port.to_string()).arg(home.join("tomcat"));
     Ok(java)
 }

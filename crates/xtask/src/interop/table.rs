@@ -64,6 +64,9 @@ pub fn print(told: &Told) {
     row("identifier search", &parameter(told.claims, "identifier"), &plan["identifierSearch"], "");
     row("_lastUpdated", &parameter(told.claims, "_lastUpdated"), &plan["lastUpdated"], "");
     row("POST _search", "", &plan["postSearch"], "");
+    let findings = plan["probe"]["findings"].as_array().cloned().unwrap_or_default();
+    let saw: Vec<String> = findings.iter().map(finding).collect();
+    println!("\nThe write probe saw: {}.", saw.join(", "));
     println!(
         "\nReady after {:.1} s; pushed and at rest after {:.1} s; pulled in {:.1} s; a write {}; in all {:.0} s.",
         told.ready.as_secs_f64(),
@@ -77,6 +80,13 @@ pub fn print(told: &Told) {
             println!("{name}: {sentence}");
         }
     }
+}
+
+/// `conditional_parallel refused (5)`: what, what came of it, how many were stored.
+fn finding(finding: &Value) -> String {
+    let word = |name: &str| finding[name].as_str().unwrap_or("unknown");
+    let count = finding["count"].as_u64().map(|count| format!(" ({count})")).unwrap_or_default();
+    format!("{} {}{count}", word("what"), word("seen"))
 }
 
 fn row(means: &str, claimed: &str, proof: &Value, measured: &str) {

@@ -108,11 +108,21 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         name: "a-write-says-nothing-of-its-connection",
         rule: "a write that the EHR took ends the connection's round of failures",
         cuts: &[Cut {
-            file: "crates/store/src/lane/settle.rs",
-            find: "if taken && !config::is_fresh",
-            replace: "if taken && self.now < Timestamp(0) && !config::is_fresh",
+            file: "crates/store/src/lane.rs",
+            find: "if said && !config::is_fresh",
+            replace: "if said && now < Timestamp(0) && !config::is_fresh",
         }],
         watch: Watch { package: "ponte-store", program: Some("reference"), filters: &["a_sqlite_file"] },
+    },
+    Sabotage {
+        name: "a-good-answer-lifts-the-rest-beside-it",
+        rule: "an EHR that fails rests, whatever it took a moment before",
+        cuts: &[Cut {
+            file: "crates/sync/src/lane.rs",
+            find: "works: settlement.works && self.connection_next.is_none(),",
+            replace: "works: settlement.works,",
+        }],
+        watch: Watch::engine(&["retry::a_failure_among_good_answers"]),
     },
     Sabotage {
         name: "a-claim-never-waits",

@@ -162,12 +162,16 @@ impl Books {
     }
 
     pub fn settle(&mut self, now: Timestamp, shard: i64, epoch: i64, settlements: &[Settlement]) -> Fenced {
-        if self.is_mine(shard, epoch) {
+        let mine = self.is_mine(shard, epoch);
+        if mine {
             self.settle_all(now, settlements);
-            return Fenced::Mine;
+        } else {
+            self.keep_as_late(now, settlements);
         }
-        self.keep_as_late(now, settlements);
-        Fenced::Lost
+        if settlements.iter().any(|settlement| settlement.works) {
+            self.works(now);
+        }
+        if mine { Fenced::Mine } else { Fenced::Lost }
     }
 
     pub fn settle_link(
@@ -179,13 +183,10 @@ impl Books {
         settlement: Option<Settlement>,
     ) -> Fenced {
         let settlements: Vec<Settlement> = settlement.into_iter().collect();
-        if !self.is_mine(shard, epoch) {
-            self.keep_as_late(now, &settlements);
-            return Fenced::Lost;
+        if self.is_mine(shard, epoch) {
+            self.change_link(patient, change);
         }
-        self.change_link(patient, change);
-        self.settle_all(now, &settlements);
-        Fenced::Mine
+        self.settle(now, shard, epoch, &settlements)
     }
 
     /// A rule's decision; a person's stands above it.
@@ -203,20 +204,16 @@ impl Books {
     }
 
     fn settle_all(&mut self, now: Timestamp, settlements: &[Settlement]) {
-        let (mut patients, mut taken) = (Vec::new(), false);
+        let mut patients = Vec::new();
         for settlement in settlements {
             let at = self.row(settlement.delivery).unwrap();
             patients.push(self.rows[at].patient);
-            taken |= self.settle_one(now, at, settlement);
+            self.settle_one(now, at, settlement);
         }
         self.touch_each(patients);
-        if taken {
-            self.works(now);
-        }
     }
 
-    /// Whether the EHR took a write.
-    fn settle_one(&mut self, now: Timestamp, at: usize, settlement: &Settlement) -> bool {
+    fn settle_one(&mut self, now: Timestamp, at: usize, settlement: &Settlement) {
         let was_write = self.end_try(now, at, settlement);
         let (is, to) = (self.rows[at].state, settlement.state);
         let claims = if was_write { 0 } else { self.rows[at].claims };
@@ -244,7 +241,6 @@ impl Books {
             self.patients.get_mut(&self.rows[at].patient).unwrap().last_sync = Some(now);
         }
         self.supersede_older(self.rows[at].resource);
-        was_write && settlement.outcome.as_ref().is_some_and(|outcome| matches!(outcome.class, Class::Applied | Class::Exists))
     }
 
     fn end_try(&mut self, now: Timestamp, at: usize, settlement: &Settlement) -> bool {

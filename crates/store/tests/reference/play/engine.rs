@@ -184,6 +184,7 @@ impl Play {
             synced: false,
             audit: None,
             message: dice.happens(0.3).then(|| "Said.".to_owned()),
+            works: matches!(class, Class::Applied | Class::Exists) && dice.happens(0.8),
         };
         let asks_again = |settlement| Settlement { state: State::Uncertain, due_at: Some(self.now), ..settlement };
         let audit = (!well && dice.happens(0.4)).then(|| (self.now.plus_ms(dice.between(1, 2 * SETTLE)), 1));
@@ -284,6 +285,7 @@ impl Play {
             synced: false,
             audit: None,
             message: Some("Patience is over.".to_owned()),
+            works: false,
         };
         self.settle_these(at, vec![settlement]).await
     }
