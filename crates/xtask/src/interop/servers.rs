@@ -46,7 +46,8 @@ pub fn start(root: &Path, name: &str) -> Result<Server, Absent> {
     let port = free_port()?;
     let mut base = format!("http://127.0.0.1:{port}/fhir");
     let mut command = match name {
-        "hapi" | "hapi-5.4" => hapi(&root.join("interop").join(name), &home, port)?,
+        "hapi" => hapi(root, &home, port, "today")?,
+        "hapi-5.4" => hapi(root, &home, port, "2021")?,
         "medplum-router" => medplum(root, &home, port)?,
         "helios" => {
             base = format!("http://127.0.0.1:{port}");
@@ -68,16 +69,19 @@ fn running(url: &str) -> Result<Server, Absent> {
     Ok(Server { base: url.trim_end_matches('/').to_owned(), _process: None })
 }
 
-/// HAPI FHIR JPA over H2 in memory: of today, or of May 2021, from before conditional creates were guarded.
-fn hapi(sources: &Path, home: &Path, port: u16) -> Result<Command, Absent> {
+/// HAPI FHIR JPA over H2 in memory: of `today`, or of May `2021`, from before conditional creates were guarded.
+fn hapi(root: &Path, home: &Path, port: u16, of: &str) -> Result<Command, Absent> {
     need(&["java", "javac", "mvn"])?;
+    let sources = root.join("interop/hapi");
     let classpath = home.join("classpath");
-    let built = stamp(sources, &["pom.xml", "src/main/java/interop/Main.java", "src/main/java/interop/Server.java"])?;
+    let built = stamp(&sources, &["pom.xml", "src/both/interop/Main.java", &format!("src/{of}/interop/Server.java")])?;
     if std::fs::read_to_string(home.join("built")).ok().as_ref() != Some(&built) || !classpath.is_file() {
         let mut maven = Command::new("mvn");
         maven
             .args(["-B", "-q", "-ntp", "compile", "dependency:build-classpath", "-f"])
             .arg(sources.join("pom.xml"))
+            // A profile that is not there, as `today`, would be warned of.
+            .args((of != "today").then(|| format!("-P{of}")))
             .arg(format!("-Dout={}", home.display()))
             .arg(format!("-Dmdep.outputFile={}", classpath.display()));
         done(&mut maven)?;
