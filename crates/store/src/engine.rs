@@ -147,6 +147,11 @@ impl Db {
         Ok(answer)
     }
 
+    /// See [`crate::Fleet::leases_for_a_place`].
+    pub(crate) fn leases_for_a_place(&self) -> i64 {
+        tx::leases_for_a_place(matches!(self.engine, Engine::Sqlite { .. }))
+    }
+
     /// Wakes whoever waits for the bell in this process.
     pub(crate) fn ring(&self) {
         self.bell.notify_waiters();

@@ -33,8 +33,8 @@ pub enum Due {
 
 impl Fleet {
     /// Leases the longest unserved due lane (`FOR UPDATE SKIP LOCKED LIMIT 1` / `BEGIN IMMEDIATE`): epoch + 1. A lane whose
-    /// lease ran out is due too, and is marked as taken over. Lanes of one tenant beyond its `maxConcurrency` are passed over,
-    /// beyond one while the connection's `failures` are not 0. `owner` is random per process start.
+    /// lease ran out is due too, and is marked as taken over. Lanes of one tenant beyond its `maxConcurrency` (times
+    /// [`Fleet::leases_for_a_place`]) are passed over, beyond one while the connection's `failures` are not 0. `owner` is random per process start.
     ///
     /// Longest unserved is counted by tenant first, then by lane: eight lanes are no eightfold share. Passed over are also
     /// the lanes of a tenant whose connection is off, only pulls or may not be used yet, and all lanes while the
@@ -45,6 +45,14 @@ impl Fleet {
             .db
             .write_lease(move |tx| Box::pin(async move { lanes::claim(tx, &inner, now, &owner, now.plus_ms(lease_ms)).await }))
             .await
+    }
+
+    /// So many lanes of a tenant are leased at once for each of its `maxConcurrency` places at the EHR. Where one node does all the work
+    /// (SQLite) two: some are read and written down while others are there, and that node lets no more of them go there than may. Where
+    /// several nodes share the places, a lease is a place.
+    #[must_use]
+    pub fn leases_for_a_place(&self) -> usize {
+        usize::try_from(self.inner.db.leases_for_a_place()).unwrap_or(1)
     }
 
     /// The next moment at which a lane or pull becomes due or a lease runs out, if any.

@@ -1,6 +1,7 @@
 //! The engine: claims what is due, works it, gives it back. It sleeps only when nothing is due, and never inside a claim,
 //! so that a simulator can drive [`Engine::work_once`] with its own clock.
 
+use crate::places::{Places, Slot};
 use crate::{check, lane, pull};
 use ehr::client::EhrPool;
 use ehr::transport::{HttpTransport, Transport};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use store::{Due, Error, Store};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// What an engine stands on.
 pub struct Setup {
@@ -45,6 +47,7 @@ pub struct Engine {
     pub lease_ms: i64,
     /// 403s in a row, per tenant: three are the connection's matter.
     pub(crate) denied: crate::denied::Denied,
+    pub(crate) places: Places,
     pulls_running: AtomicUsize,
 }
 
@@ -71,6 +74,7 @@ impl Engine {
             owner,
             lease_ms: setup.lease_ms,
             denied: crate::denied::Denied::default(),
+            places: Places::default(),
             pulls_running: AtomicUsize::new(0),
         })
     }
@@ -94,7 +98,7 @@ impl Engine {
     pub async fn work_once(self: &Arc<Self>) -> Result<Worked, Error> {
         match self.claim(usize::MAX).await? {
             Some(claimed) => {
-                self.work(claimed).await?;
+                self.work(claimed, Slot::default()).await?;
                 Ok(Worked::Something)
             }
             None => Ok(Worked::Nothing),
@@ -105,34 +109,34 @@ impl Engine {
     pub async fn run(self: Arc<Self>, slots: usize, shutdown: CancellationToken) {
         let slots = slots.max(1);
         let semaphore = Arc::new(Semaphore::new(slots));
+        let under_way = TaskTracker::new();
         while !shutdown.is_cancelled() {
-            let permit = tokio::select! {
+            let slot = tokio::select! {
                 () = shutdown.cancelled() => break,
-                permit = semaphore.clone().acquire_owned() => match permit { Ok(permit) => permit, Err(_) => break },
+                slot = Slot::of(&semaphore) => match slot { Some(slot) => slot, None => break },
             };
             match self.claim((slots / 2).max(1)).await {
                 Ok(Some(claimed)) => {
                     let engine = self.clone();
-                    tokio::spawn(async move {
-                        if let Err(error) = engine.work(claimed).await {
+                    under_way.spawn(async move {
+                        if let Err(error) = engine.work(claimed, slot).await {
                             tracing::error!(%error, "a claim could not be worked; its lease will run out and be taken over");
                         }
-                        drop(permit);
                     });
                 }
                 Ok(None) => {
-                    drop(permit);
+                    drop(slot);
                     self.wait(&shutdown).await;
                 }
                 Err(error) => {
-                    drop(permit);
+                    drop(slot);
                     tracing::error!(%error, "the database did not answer a claim; asking again in a second");
                     self.wait(&shutdown).await;
                 }
             }
         }
-        // Those under way hold a permit each.
-        let _ = semaphore.acquire_many(u32::try_from(slots).unwrap_or(u32::MAX)).await;
+        under_way.close();
+        under_way.wait().await;
     }
 
     /// The bell is a hint; a second's poll stands behind it.
@@ -160,10 +164,10 @@ impl Engine {
         Ok(claimed)
     }
 
-    async fn work(self: &Arc<Self>, due: Due) -> Result<(), Error> {
+    async fn work(self: &Arc<Self>, due: Due, slot: Slot) -> Result<(), Error> {
         match due {
             Due::Check(tenant, run) => check::run_check(self, &tenant, run).await,
-            Due::Lane(claimed) => lane::work_lane(self, claimed).await,
+            Due::Lane(claimed) => lane::work_lane(self, claimed, slot).await,
             Due::Pull(claim) => {
                 let result = pull::run_pull(self, claim).await;
                 self.pulls_running.fetch_sub(1, Ordering::Relaxed);

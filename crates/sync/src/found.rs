@@ -8,7 +8,7 @@ use fhir::mapping::patient::EhrPatient;
 use fhir::resource::Resource;
 use model::delivery::Found;
 use model::{ObservationDraft, ResourceKey, Timestamp};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// The identifier under which a resource is ours.
 #[derive(Debug, Clone)]
@@ -38,17 +38,19 @@ pub(crate) fn judge(raw: &str, ours: &OurIdentifier) -> Judged {
     let Ok(resource) = Resource::parse(raw) else {
         return Judged::bare(Found::Foreign);
     };
+    Judged { found: found_in(&resource, ours), ehr_id: resource.id(), raw: Some(resource.into_raw()) }
+}
+
+/// What one resource is to us.
+pub(crate) fn found_in(resource: &Resource, ours: &OurIdentifier) -> Found {
+    if resource.resource_type() != ours.resource_type || !carries(resource, &ours.system, &ours.value) {
+        return Found::Foreign;
+    }
     let etag = resource.version_id().map(ToOwned::to_owned);
-    let ehr_id = resource.id();
-    let found = if resource.resource_type() != ours.resource_type || !carries(&resource, &ours.system, &ours.value) {
-        Found::Foreign
-    } else {
-        match version_mark(&resource, &ours.system, &ours.value) {
-            Some(version) => Found::Version { version, etag },
-            None => Found::Changed { etag },
-        }
-    };
-    Judged { found, ehr_id, raw: Some(raw.to_owned()) }
+    match version_mark(resource, &ours.system, &ours.value) {
+        Some(version) => Found::Version { version, etag },
+        None => Found::Changed { etag },
+    }
 }
 
 /// A judged resource.
@@ -102,7 +104,7 @@ fn same_content(raw: &str, content: &store::Content) -> bool {
 /// where a newer version is about to be written over it, or it was saved again since we knew it, whatever was added counts:
 /// a `PUT` would destroy it.
 pub(crate) fn changed_by_somebody(raw: &str, version: i64, draft: &ObservationDraft, ours: &OurIdentifier, additions_count: bool) -> bool {
-    let Ok(stored) = serde_json::from_str::<Value>(raw.trim_start_matches('\u{feff}')) else { return true };
+    let Ok(stored) = serde_json::from_str::<Map<String, Value>>(raw.trim_start_matches('\u{feff}')) else { return true };
     let (Ok(observation), Ok(nobody)) = (ours.value.parse(), model::EhrId::new("nobody")) else { return true };
     let with = ToFhir {
         observation,
@@ -120,7 +122,7 @@ pub(crate) fn changed_by_somebody(raw: &str, version: i64, draft: &ObservationDr
         .iter()
         .any(|one| says(&one.path) && (one.kind == Kind::Differs || (one.kind == Kind::Missing && one.path.matches('.').count() == 1)));
     let added = |key: &String| sent.get(key).is_none() && !OF_THE_SERVER.contains(&key.as_str());
-    differs || (additions_count && stored.as_object().is_some_and(|fields| fields.keys().any(added)))
+    differs || (additions_count && stored.keys().any(added))
 }
 
 /// Elements that a server writes by itself, and those of ours that [`changed_by_somebody`] leaves out.

@@ -4,6 +4,7 @@
 
 use crate::breaker;
 use crate::engine::Engine;
+use crate::places::{Door, Place, Slot};
 use crate::settle::{Ended, Terms, settle_not_asked};
 use crate::turn::{Turn, turn};
 use crate::{ask, linking, push};
@@ -27,7 +28,7 @@ pub(crate) const AT_ONCE: usize = 8;
 const ROUNDS: usize = 4;
 
 /// Works a claimed lane and gives it back.
-pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed) -> Result<(), Error> {
+pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot) -> Result<(), Error> {
     let Claimed { lane, taken_over } = claimed;
     let now = engine.now();
     if taken_over {
@@ -49,8 +50,13 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed) -> Result<
     let Ok(ehr) = engine.ehrs.ehr(&stored.connection, runtime.plan.clone()) else {
         return refused_address(engine, lane, &stored, &runtime).await;
     };
+    let door = engine.places.of(lane.tenant().id(), stored.connection.max_concurrency);
     let mut at_work = LaneTurn {
         ehr: Arc::new(ehr),
+        slot,
+        place: None,
+        failures_before: door.failures(),
+        door,
         engine: engine.clone(),
         lane,
         stored,
@@ -124,6 +130,11 @@ pub(crate) fn limit_ms(engine: &Engine, stored: &StoredConnection) -> i64 {
 pub(crate) struct LaneTurn {
     pub(crate) engine: Arc<Engine>,
     pub(crate) ehr: Arc<Ehr>,
+    slot: Slot,
+    door: Arc<Door>,
+    place: Option<Place>,
+    /// How often the connection had failed on this node when the turn began.
+    failures_before: u64,
     pub(crate) lane: Lane,
     pub(crate) stored: StoredConnection,
     pub(crate) runtime: Runtime,
@@ -194,6 +205,7 @@ impl LaneTurn {
             }
             if let Some(at) = turn.write {
                 match work.rows[at].resource {
+                    ResourceKey::Patient(_) if !self.enter().await? => return Ok(true),
                     ResourceKey::Patient(_) => linking::deliver_patient(self, &work, &work.rows[at]).await?,
                     ResourceKey::Observation(_) => observations.push((work, at)),
                 }
@@ -238,10 +250,32 @@ impl LaneTurn {
         AttemptId(self.engine.rng.uuid_v7(self.engine.now()))
     }
 
-    /// Records attempts before any byte leaves. False: the lease is lost, send nothing.
-    pub(crate) async fn begin(&mut self, attempts: Vec<Begin>) -> Result<bool, Error> {
+    /// Takes a place at the EHR, and makes sure of the lease. False: nothing is to be sent.
+    pub(crate) async fn enter(&mut self) -> Result<bool, Error> {
+        if self.place.is_none() {
+            self.place = self.door.try_enter();
+            if self.place.is_none() {
+                self.slot.give_back();
+                self.place = self.door.enter().await;
+                self.slot.take_again().await;
+            }
+            // What was read before the wait does not know of it.
+            if self.door.failures() != self.failures_before && self.connection_next.is_none() {
+                self.connection_next = Some(self.engine.now());
+            }
+        }
         self.keep_lease().await?;
-        if self.lost {
+        Ok(!self.stopped())
+    }
+
+    /// All is answered: others may be there while it is written down.
+    pub(crate) fn leave(&mut self) {
+        self.place = None;
+    }
+
+    /// Records attempts before any byte leaves. False: send nothing.
+    pub(crate) async fn begin(&mut self, attempts: Vec<Begin>) -> Result<bool, Error> {
+        if !self.enter().await? {
             return Ok(false);
         }
         if self.lane.begin(self.engine.now(), attempts).await? == Fenced::Lost {
@@ -318,6 +352,7 @@ impl LaneTurn {
         tracing::warn!(tenant = %tenant.id(), class = %class, status = outcome.status, failures = failed.failures, circuit_open = failed.circuit_open,
             retry_in_ms = failed.not_before.ms_since(self.engine.now()), "the connection failed");
         tenant.connection_failed(self.engine.now(), &failed).await?;
+        self.door.note_failure();
         self.connection_next = Some(failed.not_before);
         Ok(failed.not_before)
     }
@@ -401,8 +436,7 @@ impl LaneTurn {
         let mut ready = fresh;
         let mut stale = stale.into_iter().peekable();
         while stale.peek().is_some() && !self.stopped() {
-            self.keep_lease().await?;
-            if self.lost {
+            if !self.enter().await? {
                 break;
             }
             let chunk: Vec<(PatientWork, usize)> = stale.by_ref().take(AT_ONCE).collect();

@@ -17,6 +17,9 @@ pub(crate) async fn learn(lane: &mut LaneTurn) -> Result<(), Error> {
     if read_at.is_some_and(|at| now.ms_since(at) < DAY_MS) {
         return Ok(());
     }
+    if !lane.enter().await? {
+        return Ok(());
+    }
     let call = Call { only_if: None, ..call(lane) };
     let answer = lane.ehr.capabilities(&call).await;
     if answer.outcome.class.scope() == Scope::Connection && answer.outcome.status.is_none() {

@@ -10,6 +10,7 @@
 //! | `ask`, `found` | what became of an uncertain effect |
 //! | `linking`, [`reading`] | our patient and the EHR's Patient |
 //! | `breaker` | failures of a connection: pure |
+//! | `places` | who may be at an EHR just now |
 //! | `late`, `learn`, `denied` | late answers, what an EHR says of itself, 403s in a row |
 //! | [`pull`] | the EHR's observations |
 //! | [`schedule`] | sweeps and pulls by the clock |
@@ -25,6 +26,7 @@ mod lane;
 mod late;
 mod learn;
 mod linking;
+mod places;
 pub mod pull;
 mod push;
 pub mod reading;

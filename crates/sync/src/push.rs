@@ -9,12 +9,13 @@ mod prepare;
 pub(crate) use prepare::{Planned, Target, write_patient};
 
 use crate::ask::{ended, judge_read, told_apart};
-use crate::found::{Judged, judge, judge_content};
+use crate::found::{Judged, found_in, judge, judge_content};
 use crate::lane::{AT_ONCE, LaneTurn, limit_ms};
 use crate::settle::{Written, settle_refused_by_us, settle_write};
 use crate::{late, learn};
 use ehr::client::{Answer, Call, Next, Put};
 use ehr::reply::Outcome;
+use fhir::resource::{ParseError, Resource};
 use fhir::search::Query;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
@@ -96,6 +97,7 @@ pub(crate) async fn send_each(lane: &mut LaneTurn, planned: Vec<Planned>) -> Res
             log(lane, one, &answer.outcome, answer.elapsed_ms);
             settlements.push(settled(lane, one, answer.outcome).await?);
         }
+        lane.leave();
         write_down(lane, &chunk, settlements).await?;
     }
     Ok(())
@@ -173,11 +175,12 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
                     Written::SomethingElse
                 }
                 (Some(judged), Place::Ours) => {
-                    if identifier_dropped(planned, &outcome) {
+                    let stored = outcome.resource.as_deref().map(Resource::parse);
+                    if identifier_dropped(planned, &outcome, stored.as_ref()) {
                         lane.change_plan(|plan| plan.identifier_search = Proof::Refused).await?;
                     }
                     prove(lane, planned, &judged).await?;
-                    note = differences(planned, &outcome);
+                    note = stored.and_then(|stored| differences(planned, &stored.ok()?));
                     Written::Applied(judged)
                 }
                 // Taken, but what stands there could not be seen: ask.
@@ -280,10 +283,10 @@ async fn look(lane: &LaneTurn, planned: &Planned, outcome: &Outcome) -> Option<J
 }
 
 /// A server that drops our identifier from what it just created leaves us no proof (FHIR.md §14, row 23).
-fn identifier_dropped(planned: &Planned, outcome: &Outcome) -> bool {
-    outcome.class == Class::Applied
-        && planned.means.creates()
-        && outcome.resource.as_deref().is_some_and(|raw| judge(raw, &planned.ours).found == Found::Foreign)
+fn identifier_dropped(planned: &Planned, outcome: &Outcome, stored: Option<&Result<Resource, ParseError>>) -> bool {
+    let foreign =
+        |stored: &Result<Resource, ParseError>| stored.as_ref().map_or(true, |stored| found_in(stored, &planned.ours) == Found::Foreign);
+    outcome.class == Class::Applied && planned.means.creates() && stored.is_some_and(foreign)
 }
 
 /// The first success of a means proves it; under our own id it is read back first.
@@ -354,10 +357,9 @@ async fn lane_is_wrong(lane: &LaneTurn) -> bool {
 }
 
 /// What the EHR stored otherwise than we sent, as paths (law 7); `None` where nothing is.
-fn differences(planned: &Planned, outcome: &Outcome) -> Option<String> {
-    let stored: serde_json::Value = serde_json::from_str(outcome.resource.as_deref()?).ok()?;
+fn differences(planned: &Planned, stored: &Resource) -> Option<String> {
     let differing: Vec<String> =
-        fhir::compare::differences(&planned.resource, &stored).into_iter().map(|difference| difference.path).collect();
+        fhir::compare::differences(&planned.resource, stored.fields()).into_iter().map(|difference| difference.path).collect();
     if differing.is_empty() {
         return None;
     }

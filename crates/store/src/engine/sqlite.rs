@@ -23,6 +23,8 @@ const READERS: usize = 8;
 const STATEMENTS: usize = 512;
 /// Pages that the writer keeps: 16 MiB (SQLite counts in KiB where the number is negative).
 const WRITERS_CACHE: i64 = -16_384;
+/// Pages in the write-ahead log before they are folded into the file: 16 MiB. A page that many commits change is folded once.
+const LOG_PAGES: i64 = 4096;
 /// How long one try waits while another process writes.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
@@ -62,8 +64,11 @@ impl Sqlite {
         conn.pragma_update(None, "foreign_keys", "ON")?;
         match what_for {
             Use::Read => conn.pragma_update(None, "query_only", "ON")?,
-            // What others commit empties a connection's cache; nobody else commits here, so it is worth having.
-            Use::Write => conn.pragma_update(None, "cache_size", WRITERS_CACHE)?,
+            Use::Write => {
+                // What others commit empties a connection's cache; nobody else commits here, so it is worth having.
+                conn.pragma_update(None, "cache_size", WRITERS_CACHE)?;
+                conn.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
+            }
         }
         Ok(Self { conn, columns: HashMap::new(), lasting: Lasting::OnDisk })
     }

@@ -13,21 +13,22 @@ pub(super) async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>> {
         "SELECT l.due_at AS at FROM lanes l JOIN fhir_integration_configs c ON c.tenant_id = l.tenant_id \
          LEFT JOIN connections r ON r.tenant_id = l.tenant_id \
          WHERE l.lease_until IS NULL AND l.due_at IS NOT NULL AND (r.not_before IS NULL OR r.not_before <= l.due_at) AND ",
-        may_be_claimed!("l.tenant_id", "IS NOT NULL"),
+        may_be_claimed!("l.tenant_id", "IS NOT NULL", "$1"),
         " ORDER BY l.due_at LIMIT 1"
     );
     let connections = concat!(
         "SELECT MIN(r.not_before) AS at FROM connections r JOIN fhir_integration_configs c ON c.tenant_id = r.tenant_id \
          WHERE r.not_before IS NOT NULL AND EXISTS (SELECT 1 FROM lanes l WHERE l.tenant_id = r.tenant_id AND l.lease_until IS NULL \
            AND l.due_at < r.not_before) AND ",
-        may_be_claimed!("r.tenant_id", "IS NOT NULL")
+        may_be_claimed!("r.tenant_id", "IS NOT NULL", "$1")
     );
     let leases = "SELECT MIN(e.at) AS at FROM (SELECT MIN(lease_until) AS at FROM lanes WHERE lease_until IS NOT NULL \
         UNION ALL SELECT MIN(lease_until) FROM pulls WHERE lease_until IS NOT NULL \
         UNION ALL SELECT MIN(COALESCE(lease_until, created_at)) FROM runs WHERE state = 'running' AND kind = 'check') e";
     let mut earliest = pulls::next_due(tx).await?;
-    for sql in [lanes, connections, leases] {
-        let at = tx.row(sql, args![]).await?.map_or(Ok(None), |row| row.ts_opt("at"))?;
+    let each = tx.leases_for_a_place();
+    for (sql, args) in [(lanes, args![each]), (connections, args![each]), (leases, args![])] {
+        let at = tx.row(sql, args).await?.map_or(Ok(None), |row| row.ts_opt("at"))?;
         earliest = [earliest, at].into_iter().flatten().min();
     }
     Ok(earliest)

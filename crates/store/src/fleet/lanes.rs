@@ -15,16 +15,18 @@ use std::sync::Arc;
 const LOOKS: u32 = 8;
 
 /// What a tenant's config `c` and connection `r` must say besides, so that a lane of its may be claimed once it is due. `$held`:
-/// which of its leases `b` count.
+/// which of its leases `b` count; `$each`: [`super::Fleet::leases_for_a_place`].
 macro_rules! may_be_claimed {
-    ($tenant:literal, $held:literal) => {
+    ($tenant:literal, $held:literal, $each:literal) => {
         concat!(
             "c.enabled AND c.sync_direction <> 'pull' AND NOT EXISTS (SELECT 1 FROM installation i WHERE i.state <> 'running') \
              AND (SELECT COUNT(*) FROM lanes b WHERE b.tenant_id = ",
             $tenant,
             " AND b.lease_until ",
             $held,
-            ") < CASE WHEN r.failures > 0 THEN 1 ELSE c.max_concurrency END"
+            ") < CASE WHEN r.failures > 0 THEN 1 ELSE c.max_concurrency * ",
+            $each,
+            " END"
         )
     };
 }
@@ -53,7 +55,7 @@ macro_rules! ripe_tenant {
             "SELECT t.tenant_id, t.served_at FROM tenants t LEFT JOIN fhir_integration_configs c ON c.tenant_id = t.tenant_id \
              LEFT JOIN connections r ON r.tenant_id = t.tenant_id \
              WHERE t.ripe AND (t.served_at, t.tenant_id) > ($2, $3) AND (r.not_before IS NULL OR r.not_before <= $1) AND ",
-            may_be_claimed!("t.tenant_id", "> $1"),
+            may_be_claimed!("t.tenant_id", "> $1", "$4"),
             " AND EXISTS (SELECT 1 FROM lanes l WHERE l.tenant_id = t.tenant_id AND l.lease_until IS NULL AND l.due_at <= $1) \
              ORDER BY t.served_at, t.tenant_id LIMIT 1"
         )
@@ -125,7 +127,7 @@ async fn longest_unserved(tx: &mut Tx, inner: &Arc<Inner>, way: &Way, now: Times
     for look in 0..LOOKS {
         // One that was looked at is held: from then on nobody is waited for.
         let next = if look == 0 { way.ripe_tenant } else { PASSING.ripe_tenant };
-        let Some(found) = tx.row(next, args![now, served_at, &name]).await? else {
+        let Some(found) = tx.row(next, args![now, served_at, &name, tx.leases_for_a_place()]).await? else {
             return Ok(if look == 0 { Found::Nobody } else { Found::Taken });
         };
         let tenant = found.tenant()?;
@@ -174,7 +176,8 @@ async fn take(
         )
         .await?
         .ok_or(Error::Corrupt("tenants"))?;
-    let most = if row.int_opt("failures")?.unwrap_or(0) > 0 { 1 } else { row.int_opt("max_concurrency")?.unwrap_or(1) };
+    let most =
+        if row.int_opt("failures")?.unwrap_or(0) > 0 { 1 } else { row.int_opt("max_concurrency")?.unwrap_or(1) * tx.leases_for_a_place() };
     if !expired && row.int("leased")? >= most {
         return Ok(None);
     }

@@ -2,7 +2,7 @@
 
 use super::{Begin, Lane};
 use crate::engine::{Tx, args};
-use crate::ledger::raw::{Raw, lock_patients_of};
+use crate::ledger::raw::Raw;
 use crate::{Error, Result, standing};
 use model::delivery::{Event, next};
 use model::{DeliveryId, Means, State, Timestamp};
@@ -21,8 +21,7 @@ pub(super) enum Begun {
 /// Records them all, or says that one of them may not go.
 pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Vec<Begin>) -> Result<Begun> {
     let ids: Vec<DeliveryId> = attempts.iter().map(|attempt| attempt.delivery).collect();
-    lock_patients_of(tx, &lane.tenant, &ids).await?;
-    let known = Raw::load_all(tx, &lane.tenant, &ids).await?;
+    let known = Raw::load_locked(tx, &lane.tenant, &ids).await?;
     for attempt in &attempts {
         let raw = known.get(&attempt.delivery).filter(|raw| raw.shard == lane.shard).ok_or(Error::Corrupt("deliveries"))?;
         if attempt.means.is_some() && !may_be_sent(raw, now) {

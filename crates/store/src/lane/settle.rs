@@ -40,11 +40,12 @@ impl<'a> Settling<'a> {
     /// Writes them all.
     pub(super) async fn settle(&self, tx: &mut Tx, settlements: &[Settlement]) -> Result<()> {
         let ids: Vec<DeliveryId> = settlements.iter().map(|settlement| settlement.delivery).collect();
-        let patients = lock_patients_of(tx, self.tenant, &ids).await?;
-        // Read together where none can change what is known of another.
-        let alone = patients.len() == settlements.len();
-        let mut known = if alone { Raw::load_all(tx, self.tenant, &ids).await? } else { BTreeMap::new() };
-        let mut touched: BTreeMap<PatientId, Option<Timestamp>> = patients.into_iter().map(|patient| (patient, None)).collect();
+        let mut known = Raw::load_locked(tx, self.tenant, &ids).await?;
+        let mut touched: BTreeMap<PatientId, Option<Timestamp>> = known.values().map(|raw| (raw.patient, None)).collect();
+        // Of one patient's rows each may change what is known of the next.
+        if touched.len() < settlements.len() {
+            known.clear();
+        }
         for settlement in settlements {
             let raw = match known.remove(&settlement.delivery) {
                 Some(raw) => raw,
@@ -224,6 +225,9 @@ impl<'a> Settling<'a> {
         if settlement.ehr_id.is_none() && settlement.ehr_version.is_none() && !settlement.synced {
             return Ok(());
         }
+        if settlement.synced && self.keep_first(tx, raw, id, settlement).await? {
+            return Ok(());
+        }
         let sql = "SELECT o.ehr_id, o.ehr_version, o.ehr_generation, o.synced_version, o.synced_at, \
              (SELECT x.id FROM observations x WHERE x.tenant_id = $1 AND x.ehr_generation = $3 AND x.ehr_id = $4 AND x.id <> $2) AS other \
              FROM observations o WHERE o.tenant_id = $1 AND o.id = $2";
@@ -250,6 +254,20 @@ impl<'a> Settling<'a> {
         )
         .await
         .map(drop)
+    }
+
+    /// The first that is ever known of it there, which nearly all settlements bring; false: something is known already.
+    async fn keep_first(&self, tx: &mut Tx, raw: &Raw, id: ObservationId, settlement: &Settlement) -> Result<bool> {
+        let kept = tx
+            .execute(
+                "UPDATE observations SET ehr_id = $3, ehr_version = $4, ehr_generation = $5, synced_version = $6, synced_at = $7, \
+                   settled_at = $7, seen_at = $7 \
+                 WHERE tenant_id = $1 AND id = $2 AND ehr_id IS NULL AND ehr_version IS NULL AND synced_version IS NULL AND NOT EXISTS \
+                   (SELECT 1 FROM observations x WHERE x.tenant_id = $1 AND x.ehr_generation = $5 AND x.ehr_id = $3)",
+                args![self.tenant, id, settlement.ehr_id.clone(), settlement.ehr_version.clone(), self.generation, raw.version, self.now],
+            )
+            .await?;
+        Ok(kept > 0)
     }
 
     /// The EHR's id for this observation, unless another row has it. A row that a pull brought before we knew that it is

@@ -61,8 +61,15 @@ impl Raw {
         tx.row(sql, args![tenant, id]).await?.as_ref().map(Self::read).transpose()
     }
 
-    /// The rows with these ids, by one statement.
-    pub(crate) async fn load_all(tx: &mut Tx, tenant: &TenantId, ids: &[DeliveryId]) -> Result<BTreeMap<DeliveryId, Self>> {
+    /// The rows with these ids, by one statement, with their patients' streams locked.
+    pub(crate) async fn load_locked(tx: &mut Tx, tenant: &TenantId, ids: &[DeliveryId]) -> Result<BTreeMap<DeliveryId, Self>> {
+        if !tx.is_alone() {
+            lock_patients_of(tx, tenant, ids).await?;
+        }
+        Self::load_all(tx, tenant, ids).await
+    }
+
+    async fn load_all(tx: &mut Tx, tenant: &TenantId, ids: &[DeliveryId]) -> Result<BTreeMap<DeliveryId, Self>> {
         let sql = Sql {
             sqlite: concat!(
                 "SELECT ",

@@ -72,16 +72,17 @@ pub(crate) async fn touch_delivered(
     Ok(())
 }
 
-/// Makes a lane due at `at`, if it is not due before, and wakes who waits.
+/// Makes a lane due at `at`, if it is not due before, and wakes who waits; whoever holds it looks again when it gives it back.
 async fn wake_lane(tx: &mut Tx, tenant: &TenantId, shard: i64, at: Timestamp, now: Timestamp) -> Result<()> {
     let earlier = tx
-        .execute(
-            "UPDATE lanes SET due_at = $3 WHERE tenant_id = $1 AND shard = $2 AND (due_at IS NULL OR due_at > $3)",
+        .row(
+            "UPDATE lanes SET due_at = $3 WHERE tenant_id = $1 AND shard = $2 AND (due_at IS NULL OR due_at > $3) RETURNING lease_until",
             args![tenant, shard, at],
         )
         .await?;
-    if at <= now {
-        tx.wake(earlier > 0).await?;
+    let idle = earlier.map_or(Ok(false), |lane| lane.int_opt("lease_until").map(|until| until.is_none()))?;
+    if idle && at <= now {
+        tx.wake(true).await?;
     }
     Ok(())
 }

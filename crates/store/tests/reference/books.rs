@@ -184,6 +184,7 @@ pub struct EhrBook {
 #[derive(Debug, Default)]
 pub struct Books {
     pub name: &'static str,
+    pub leases_for_a_place: usize,
     pub config: Option<ConfigBook>,
     pub ehr: Option<EhrBook>,
     pub served: i64,
@@ -216,8 +217,8 @@ pub fn shard_of(patient: PatientId) -> i64 {
 }
 
 impl Books {
-    pub fn new(name: &'static str) -> Self {
-        Self { name, ..Self::default() }
+    pub fn new(name: &'static str, leases_for_a_place: usize) -> Self {
+        Self { name, leases_for_a_place, ..Self::default() }
     }
 
     /// What is accepted now may go now.

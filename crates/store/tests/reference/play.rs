@@ -54,7 +54,8 @@ pub fn all() -> PageRequest {
 impl Play {
     pub async fn begin(store: Store) -> Self {
         let tenants: Vec<Tenant> = NAMES.into_iter().map(|name| house::tenant(&store, name)).collect();
-        let books = NAMES.into_iter().map(Books::new).collect();
+        let each = store.fleet().leases_for_a_place();
+        let books = NAMES.into_iter().map(|name| Books::new(name, each)).collect();
         let mut play = Self { store, tenants, books, now: NOW, holders: vec![], pullers: vec![], dice: Dice::new(1), log: vec![] };
         for (tenant, frequency, most) in [(0, Frequency::Realtime, 3), (1, Frequency::Hourly, 1)] {
             let config = ConfigBook {

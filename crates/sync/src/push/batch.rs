@@ -77,11 +77,15 @@ async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(V
         if lane.runtime.plan.batch != Proof::Proven {
             lane.change_plan(|plan| plan.batch = Proof::Proven).await?;
         }
+        if chunk.iter().zip(&outcomes).all(|(one, outcome)| says_all(lane, one, outcome)) {
+            lane.leave();
+        }
         let mut settlements = Vec::new();
         for (one, outcome) in chunk.iter().zip(outcomes) {
             log(lane, one, &outcome, Some(took));
             settlements.push(settled(lane, one, outcome).await?);
         }
+        lane.leave();
         write_down(lane, &chunk, settlements).await?;
         return Ok(None);
     }
@@ -128,6 +132,12 @@ async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(V
     Ok(Some((first, second)))
 }
 
+/// Whether a created row's answer leaves nothing to be asked of the EHR.
+fn says_all(lane: &LaneTurn, one: &Planned, outcome: &Outcome) -> bool {
+    let read_first = one.means == Means::OwnId && lane.runtime.plan.observation_update_create != Proof::Proven;
+    outcome.class == Class::Applied && outcome.status == Some(201) && !read_first
+}
+
 /// The row as it stands after a batch that was refused whole.
 fn unsent(lane: &LaneTurn, mut one: Planned) -> Planned {
     one.attempt = lane.new_attempt();
@@ -172,14 +182,16 @@ fn entry(lane: &LaneTurn, one: &Planned) -> Option<Entry> {
 }
 
 impl LaneTurn {
-    /// Grows while batches are quick, shrinks where they are slow.
+    /// Grows by the pace of the last batch, where that was quick and full: what takes half the aim, four times as many at most.
+    /// Shrinks to the aim where it was slow.
     async fn change_limit(&mut self, took_ms: i64, rows: usize) -> Result<(), Error> {
         let limit = self.runtime.plan.batch_limit;
         let most = self.stored.connection.batch_size.clamp(1, 100);
+        let within = |ms: i64| u32::try_from(i64::try_from(rows).unwrap_or(1) * ms / took_ms.max(1)).unwrap_or(most);
         let wanted = if took_ms > AIM_MS {
-            u32::try_from(i64::try_from(rows).unwrap_or(1) * AIM_MS / took_ms.max(1)).unwrap_or(1).max(1)
+            within(AIM_MS)
         } else if took_ms < AIM_MS / 2 && rows >= limit as usize {
-            limit.saturating_mul(2)
+            within(AIM_MS / 2).clamp(limit, limit.saturating_mul(4))
         } else {
             limit
         }

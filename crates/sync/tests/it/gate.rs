@@ -7,7 +7,9 @@ use ehr::transport::{HttpTransport, LastCheck, Reply, Request, Sent, Transport};
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method};
 use model::{Class, Timestamp};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -99,11 +101,33 @@ pub struct Gate {
     clock: Hand,
     rules: Mutex<Vec<(Which, Option<Rule>, u32)>>,
     passed: Mutex<Vec<Passed>>,
+    /// Requests between node and EHR just now.
+    there: AtomicUsize,
+    most_there: AtomicUsize,
+    /// How far away the EHR is, ms.
+    far: AtomicU64,
+}
+
+/// A request between node and EHR, until it is answered or given up.
+struct There<'a>(&'a AtomicUsize);
+
+impl Drop for There<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Gate {
     pub fn new(line: Arc<HttpTransport>, clock: Hand) -> Arc<Self> {
-        Arc::new(Self { line, clock, rules: Mutex::default(), passed: Mutex::default() })
+        Arc::new(Self {
+            line,
+            clock,
+            rules: Mutex::default(),
+            passed: Mutex::default(),
+            there: AtomicUsize::new(0),
+            most_there: AtomicUsize::new(0),
+            far: AtomicU64::new(0),
+        })
     }
 
     /// The next such request stops its node.
@@ -152,6 +176,16 @@ impl Gate {
         self.passed().iter().filter(|p| p.is(method, part)).count()
     }
 
+    /// The EHR is so many milliseconds away from now on.
+    pub fn far_away(&self, ms: u64) {
+        self.far.store(ms, Ordering::SeqCst);
+    }
+
+    /// How many requests were there at once since this was asked last.
+    pub fn most_at_once(&self) -> usize {
+        self.most_there.swap(0, Ordering::SeqCst)
+    }
+
     /// When they were sent.
     pub fn times(&self, method: &str, part: &str) -> Vec<Timestamp> {
         self.passed().iter().filter(|p| p.is(method, part)).map(|p| p.at).collect()
@@ -193,6 +227,13 @@ impl Passed {
 impl Transport for Gate {
     fn send(&self, request: Request) -> BoxFuture<'_, Sent> {
         Box::pin(async move {
+            let now_there = self.there.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most_there.fetch_max(now_there, Ordering::SeqCst);
+            let _there = There(&self.there);
+            let far = self.far.load(Ordering::SeqCst);
+            if far > 0 {
+                tokio::time::sleep(Duration::from_millis(far)).await;
+            }
             let path = request.url.path().to_owned() + &request.url.query().map(|q| format!("?{q}")).unwrap_or_default();
             let passing = Passed { at: self.clock.now(), method: request.method.clone(), path, body: request.body.clone() };
             let rule = self.rule(&request);

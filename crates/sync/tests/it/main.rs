@@ -8,6 +8,7 @@
 //! | PRODUCT, "What an outcome means", row by row | `outcomes.rs`; batches and 413: `poison.rs`; 429 and 401: `retry.rs` |
 //! | PRODUCT, "Retry" | `retry.rs` |
 //! | PRODUCT, law 6 | `poison.rs`, `fairness.rs` |
+//! | `maxConcurrency` | `places.rs` |
 //! | PRODUCT, "Patients" | `linking.rs` |
 //! | PRODUCT, law 8 and "Pull" | `pull.rs`, `pull_trouble.rs` |
 //! | PRODUCT, "A moved hospital, a restored database" | `homes.rs` |
@@ -55,6 +56,7 @@ mod judge;
 mod laws;
 mod linking;
 mod outcomes;
+mod places;
 mod poison;
 mod pull;
 mod pull_trouble;

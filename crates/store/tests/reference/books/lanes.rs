@@ -49,7 +49,7 @@ impl Books {
     /// So many lanes at once: one while the connection fails.
     pub fn most(&self) -> usize {
         let fails = self.ehr.as_ref().is_some_and(|ehr| ehr.failures > 0);
-        if fails { 1 } else { self.config.as_ref().map_or(1, |config| config.max_concurrency) }
+        if fails { 1 } else { self.config.as_ref().map_or(1, |config| config.max_concurrency) * self.leases_for_a_place }
     }
 
     pub fn in_shard(&self, shard: i64) -> Vec<usize> {

@@ -1,0 +1,102 @@
+//! `maxConcurrency` counts lanes that are at the EHR, however many are read and written down meanwhile.
+
+use crate::gate::{Stop, Which};
+use crate::world::{World, on_each_with, own_id};
+use model::ObservationId;
+use serde_json::json;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Each patient observed once more: something is due in every lane.
+async fn observe_all(w: &World, patients: &[model::PatientId]) -> Vec<ObservationId> {
+    let mut all = Vec::new();
+    for patient in patients {
+        all.push(w.observe(*patient, "4").await);
+    }
+    all
+}
+
+/// A node with sixteen workers sends no more batches at once than the hospital's admin allows.
+#[tokio::test]
+async fn no_more_lanes_are_at_an_ehr_at_once_than_max_concurrency_says() {
+    for most in [1, 2] {
+        on_each_with(own_id(), json!({"maxConcurrency": most}), async |w| {
+            let patients = w.known_patients(40).await;
+            // The first batch of a connection is a trial of its own; then batches are known here.
+            let _ = w.node.gate.most_at_once();
+            w.node.gate.far_away(20);
+            let ids = observe_all(w, &patients).await;
+            let ended = CancellationToken::new();
+            let node = tokio::spawn(w.node.engine.clone().run(16, ended.clone()));
+            w.until(|| ids.iter().all(|id| !w.effects(*id).is_empty())).await;
+            ended.cancel();
+            node.await.unwrap();
+            let there = w.node.gate.most_at_once();
+            assert_eq!(there, most, "{there} batches were at the EHR at once");
+            w.settle_down().await;
+            for id in ids {
+                w.is_delivered(id).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// A lane that waits for its place, having read its rows when all was well, does not knock at an EHR that has failed meanwhile.
+#[tokio::test]
+async fn who_waited_for_a_place_does_not_try_an_ehr_that_failed_meanwhile() {
+    on_each_with(own_id(), json!({"maxConcurrency": 1}), async |w| {
+        let patients = w.known_patients(80).await;
+        let ids = observe_all(w, &patients).await;
+        let before = w.node.gate.passed().len();
+        let mut first = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::BeforeTheCheck);
+        let leads = w.node.step_aside();
+        first.stands().await;
+        // On SQLite this one is leased beside the first, and waits; elsewhere there is nothing to lease.
+        let waits = w.node.step_aside();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        w.faults(sandbox::FaultPlan::none().always(sandbox::Fault::Status503RetryAfter));
+        first.wake();
+        leads.await.unwrap();
+        waits.await.unwrap();
+        let tried = w.node.gate.passed().len() - before;
+        assert_eq!(tried, 1, "the EHR had said that it is not available, and was asked {tried} times");
+        w.well();
+        w.settle_down().await;
+        for id in ids {
+            w.is_delivered(id).await;
+        }
+    })
+    .await;
+}
+
+/// A hospital whose EHR hangs takes no worker from the others but those that wait for its answers.
+#[tokio::test]
+async fn who_waits_for_a_place_gives_its_worker_to_others() {
+    on_each_with(own_id(), json!({"maxConcurrency": 1}), async |w| {
+        let patients = w.known_patients(80).await;
+        let ids = observe_all(w, &patients).await;
+        let other = crate::world::Ward::open(sandbox::Options::default(), &w.clock).await;
+        let clinic = w.store.tenant(&model::TenantId::new("clinica").unwrap());
+        w.configure(&clinic, &other.base, json!({})).await;
+        let mut stuck = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::AfterTheAnswer);
+        let ended = CancellationToken::new();
+        // Two workers: one is with the hospital that hangs, and one is for everybody else.
+        let node = tokio::spawn(w.node.engine.clone().run(2, ended.clone()));
+        stuck.stands().await;
+        let new = store::NewPatient { draft: w.somebody(), link: None };
+        let made = clinic.create_patient(w.clock.now(), new, None).await.unwrap().unwrap();
+        let store::idempotency::Once::Done(patient) = made else { panic!() };
+        let pain = w.observe_for(&clinic, patient.id, "7").await;
+        w.until(|| !other.sandbox.ledger().by_identifier(crate::judge::SYSTEM, &pain.to_string()).is_empty()).await;
+        stuck.wake();
+        w.until(|| ids.iter().all(|id| !w.effects(*id).is_empty())).await;
+        ended.cancel();
+        node.await.unwrap();
+        assert_eq!(Arc::strong_count(&w.node.engine), 1, "nobody works on after the end");
+        w.settle_down().await;
+    })
+    .await;
+}
