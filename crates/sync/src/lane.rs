@@ -4,7 +4,7 @@
 
 use crate::breaker;
 use crate::engine::Engine;
-use crate::places::{Door, Place, Slot};
+use crate::places::{Slot, Way};
 use crate::settle::{Ended, Terms, settle_not_asked};
 use crate::turn::{Turn, turn};
 use crate::{ask, linking, push};
@@ -53,10 +53,7 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
     let door = engine.places.of(lane.tenant().id(), stored.connection.max_concurrency);
     let mut at_work = LaneTurn {
         ehr: Arc::new(ehr),
-        slot,
-        place: None,
-        failures_before: door.failures(),
-        door,
+        way: Way::through(door, slot),
         engine: engine.clone(),
         lane,
         stored,
@@ -70,6 +67,7 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
         failed: Arc::new(AtomicBool::new(false)),
     };
     at_work.rounds(work).await?;
+    at_work.way.leave();
     let LaneTurn { lane, connection_next, lost, worked, .. } = at_work;
     if lost {
         return Ok(());
@@ -130,11 +128,7 @@ pub(crate) fn limit_ms(engine: &Engine, stored: &StoredConnection) -> i64 {
 pub(crate) struct LaneTurn {
     pub(crate) engine: Arc<Engine>,
     pub(crate) ehr: Arc<Ehr>,
-    slot: Slot,
-    door: Arc<Door>,
-    place: Option<Place>,
-    /// How often the connection had failed on this node when the turn began.
-    failures_before: u64,
+    pub(crate) way: Way,
     pub(crate) lane: Lane,
     pub(crate) stored: StoredConnection,
     pub(crate) runtime: Runtime,
@@ -252,25 +246,11 @@ impl LaneTurn {
 
     /// Takes a place at the EHR, and makes sure of the lease. False: nothing is to be sent.
     pub(crate) async fn enter(&mut self) -> Result<bool, Error> {
-        if self.place.is_none() {
-            self.place = self.door.try_enter();
-            if self.place.is_none() {
-                self.slot.give_back();
-                self.place = self.door.enter().await;
-                self.slot.take_again().await;
-            }
-            // What was read before the wait does not know of it.
-            if self.door.failures() != self.failures_before && self.connection_next.is_none() {
-                self.connection_next = Some(self.engine.now());
-            }
+        if !self.way.enter().await && self.connection_next.is_none() {
+            self.connection_next = Some(self.engine.now());
         }
         self.keep_lease().await?;
         Ok(!self.stopped())
-    }
-
-    /// All is answered: others may be there while it is written down.
-    pub(crate) fn leave(&mut self) {
-        self.place = None;
     }
 
     /// Records attempts before any byte leaves. False: send nothing.
@@ -352,7 +332,7 @@ impl LaneTurn {
         tracing::warn!(tenant = %tenant.id(), class = %class, status = outcome.status, failures = failed.failures, circuit_open = failed.circuit_open,
             retry_in_ms = failed.not_before.ms_since(self.engine.now()), "the connection failed");
         tenant.connection_failed(self.engine.now(), &failed).await?;
-        self.door.note_failure();
+        self.way.note_failure();
         self.connection_next = Some(failed.not_before);
         Ok(failed.not_before)
     }

@@ -22,11 +22,6 @@ pub(crate) struct Door {
     failures: AtomicU64,
 }
 
-/// A place there, until it is dropped.
-pub(crate) struct Place {
-    _permit: OwnedSemaphorePermit,
-}
-
 impl Places {
     /// Those of a tenant that may have so many. After a change of that number those who are there still leave by the old door.
     pub(crate) fn of(&self, tenant: &TenantId, most: u32) -> Arc<Door> {
@@ -40,28 +35,6 @@ impl Places {
                 door
             }
         }
-    }
-}
-
-impl Door {
-    /// A place, if one is free.
-    pub(crate) fn try_enter(&self) -> Option<Place> {
-        self.free.clone().try_acquire_owned().ok().map(|permit| Place { _permit: permit })
-    }
-
-    /// A place, in the order of coming.
-    pub(crate) async fn enter(&self) -> Option<Place> {
-        self.free.clone().acquire_owned().await.ok().map(|permit| Place { _permit: permit })
-    }
-
-    /// Somebody saw the connection fail.
-    pub(crate) fn note_failure(&self) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How often somebody did.
-    pub(crate) fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
     }
 }
 
@@ -89,5 +62,46 @@ impl Slot {
         if let (Some(slots), None) = (&self.of, &self.held) {
             self.held = slots.clone().acquire_owned().await.ok();
         }
+    }
+}
+
+/// A turn's way to the EHR and back.
+pub(crate) struct Way {
+    door: Arc<Door>,
+    slot: Slot,
+    place: Option<OwnedSemaphorePermit>,
+    failures_before: u64,
+}
+
+impl Way {
+    /// Of a turn that begins.
+    pub(crate) fn through(door: Arc<Door>, slot: Slot) -> Self {
+        let failures_before = door.failures.load(Ordering::Relaxed);
+        Self { door, slot, place: None, failures_before }
+    }
+
+    /// Takes a place, in the order of coming, unless it has one. False: the connection has failed since the turn began, which what
+    /// was read then does not know.
+    pub(crate) async fn enter(&mut self) -> bool {
+        if self.place.is_some() {
+            return true;
+        }
+        self.place = self.door.free.clone().try_acquire_owned().ok();
+        if self.place.is_none() {
+            self.slot.give_back();
+            self.place = self.door.free.clone().acquire_owned().await.ok();
+            self.slot.take_again().await;
+        }
+        self.door.failures.load(Ordering::Relaxed) == self.failures_before
+    }
+
+    /// All is answered: others may be there while it is written down.
+    pub(crate) fn leave(&mut self) {
+        self.place = None;
+    }
+
+    /// The connection failed: who waits need not try it.
+    pub(crate) fn note_failure(&self) {
+        self.door.failures.fetch_add(1, Ordering::Relaxed);
     }
 }

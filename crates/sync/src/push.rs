@@ -97,7 +97,7 @@ pub(crate) async fn send_each(lane: &mut LaneTurn, planned: Vec<Planned>) -> Res
             log(lane, one, &answer.outcome, answer.elapsed_ms);
             settlements.push(settled(lane, one, answer.outcome).await?);
         }
-        lane.leave();
+        lane.way.leave();
         write_down(lane, &chunk, settlements).await?;
     }
     Ok(())

@@ -78,14 +78,14 @@ async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(V
             lane.change_plan(|plan| plan.batch = Proof::Proven).await?;
         }
         if chunk.iter().zip(&outcomes).all(|(one, outcome)| says_all(lane, one, outcome)) {
-            lane.leave();
+            lane.way.leave();
         }
         let mut settlements = Vec::new();
         for (one, outcome) in chunk.iter().zip(outcomes) {
             log(lane, one, &outcome, Some(took));
             settlements.push(settled(lane, one, outcome).await?);
         }
-        lane.leave();
+        lane.way.leave();
         write_down(lane, &chunk, settlements).await?;
         return Ok(None);
     }

@@ -125,6 +125,32 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         watch: Watch::engine(&["retry::a_failure_among_good_answers"]),
     },
     Sabotage {
+        name: "all-leased-lanes-are-at-the-ehr",
+        rule: "no more of a tenant's lanes are at its EHR at once than maxConcurrency says",
+        cuts: &[Cut {
+            file: "crates/sync/src/places.rs",
+            find: "if self.place.is_some() {\n            return true;",
+            replace: "if self.place.is_none() {\n            return true;",
+        }],
+        watch: Watch::engine(&["places::no_more_lanes"]),
+    },
+    Sabotage {
+        name: "who-waited-for-a-place-knocks-all-the-same",
+        rule: "an EHR that fails rests, also from who had read its rows before",
+        cuts: &[Cut {
+            file: "crates/sync/src/places.rs",
+            find: "self.door.failures.load(Ordering::Relaxed) == self.failures_before\n    }",
+            replace: "self.door.failures.load(Ordering::Relaxed) >= self.failures_before\n    }",
+        }],
+        watch: Watch::engine(&["places::who_waited_for_a_place"]),
+    },
+    Sabotage {
+        name: "who-waits-for-a-place-keeps-its-worker",
+        rule: "law 6: an EHR that hangs takes no worker from the others but those that wait for its answers",
+        cuts: &[Cut { file: "crates/sync/src/places.rs", find: "            self.slot.give_back();\n", replace: "" }],
+        watch: Watch::engine(&["places::who_waits_for_a_place"]),
+    },
+    Sabotage {
         name: "a-claim-never-waits",
         rule: "law 6: a node that comes second while lanes are being marked finds those that are left",
         cuts: &[Cut {
