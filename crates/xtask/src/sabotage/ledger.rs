@@ -287,7 +287,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "rule 12: a search result counts only if the row carries the identifier",
         cuts: &[Cut {
             file: "crates/sync/src/found.rs",
-            find: "if resource.resource_type() != ours.resource_type || !carries(&resource, &ours.system, &ours.value) {",
+            find: "if resource.resource_type() != ours.resource_type || !carries(resource, &ours.system, &ours.value) {",
             replace: "if resource.resource_type() != ours.resource_type {",
         }],
         watch: Watch::engine(&["assumptions::row_03"]),
