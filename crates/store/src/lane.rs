@@ -41,6 +41,8 @@ pub struct Lane {
     /// Of the connection, at the claim: an answer of another base URL is not written as one of this.
     pub(crate) generation: i64,
     pub(crate) lease_until: Timestamp,
+    /// The configuration that the turn goes by, once it is open.
+    pub(crate) revision: Option<i64>,
 }
 
 /// Whether a write of a lane's owner took place.
@@ -154,6 +156,8 @@ pub struct Begin {
     pub means: Option<Means>,
     /// The ETag that the write is to match.
     pub match_etag: Option<String>,
+    /// The EHR's Patient of whom the write speaks.
+    pub subject: Option<EhrId>,
 }
 
 /// How an attempt ended.
@@ -238,7 +242,7 @@ impl Lane {
 
     /// What a turn begins with, in one picture: the connection as it is now (so that a change holds from the next attempt on), and
     /// the turns that have come, as [`Lane::work`] shows them; at most as many as `limit` says of such a connection.
-    pub async fn open(&self, now: Timestamp, limit: fn(&StoredConnection, &Runtime) -> u32) -> Result<Opening> {
+    pub async fn open(&mut self, now: Timestamp, limit: fn(&StoredConnection, &Runtime) -> u32) -> Result<Opening> {
         let (lane, cache) = (self.clone(), self.inner.connections.clone());
         let key = self.tenant().key(now).await?;
         let read = self.inner.db.read(move |tx| {
@@ -253,7 +257,9 @@ impl Lane {
                 Ok(Opening { stored, runtime, may_send, work })
             })
         });
-        read.await
+        let opening: Opening = read.await?;
+        self.revision = opening.stored.as_ref().map(|stored| stored.revision);
+        Ok(opening)
     }
 
     /// After a takeover: every attempt of this lane without an outcome gets `settle_until = max(its own, now + settle_ms)`,
@@ -274,9 +280,9 @@ impl Lane {
 
     /// Records attempts before any byte leaves: one transaction, fenced.
     ///
-    /// [`Fenced::Lost`] also when one of the rows is not to be sent any more, because the tenant superseded or withdrew it
-    /// since [`Lane::work`] showed it: nothing is written then, and the lane is given back at once, so that its next
-    /// claim sees the rows as they are.
+    /// [`Fenced::Lost`] also when something is not as it was shown, however long ago that is: a row was superseded or withdrawn, the time
+    /// in which it may be repeated is over, its patient was linked anew or blocked, the configuration was changed, or the installation
+    /// stopped. Nothing is written then, and the lane is given back at once, so that its next claim sees all as it is.
     pub async fn begin(&self, now: Timestamp, attempts: Vec<Begin>) -> Result<Fenced> {
         let lane = self.clone();
         let begun = self

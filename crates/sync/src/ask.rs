@@ -48,7 +48,7 @@ pub(crate) fn begin(row: &WorkRow, attempt: AttemptId) -> Begin {
         Some(How::ById(_)) => format!("GET {kind}/{{id}}"),
         _ => format!("GET {kind}?identifier"),
     };
-    Begin { delivery: row.id, attempt, request, means: None, match_etag: None }
+    Begin { delivery: row.id, attempt, request, means: None, match_etag: None, subject: None }
 }
 
 /// Asks.

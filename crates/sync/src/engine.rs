@@ -113,7 +113,7 @@ impl Engine {
         while !shutdown.is_cancelled() {
             let slot = tokio::select! {
                 () = shutdown.cancelled() => break,
-                slot = Slot::of(&semaphore) => match slot { Some(slot) => slot, None => break },
+                slot = Slot::of(&semaphore, &shutdown) => match slot { Some(slot) => slot, None => break },
             };
             match self.claim((slots / 2).max(1)).await {
                 Ok(Some(claimed)) => {

@@ -29,7 +29,7 @@ const ROUNDS: usize = 4;
 
 /// Works a claimed lane and gives it back.
 pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot) -> Result<(), Error> {
-    let Claimed { lane, taken_over } = claimed;
+    let Claimed { mut lane, taken_over } = claimed;
     let now = engine.now();
     if taken_over {
         let settle_ms = lane.tenant().connection().await?.map_or(60_000, |stored| stored.connection.settle_time_ms);
@@ -37,6 +37,7 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
             return Ok(());
         }
     }
+    let way = Way::through(engine.places.of(lane.tenant().id()), slot);
     let Opening { stored, runtime, may_send, work } = lane.open(now, turns_at_once).await?;
     let waits_until = match &stored {
         Some(stored) if may_send => gate(engine, &lane, stored, &runtime, now).await?,
@@ -50,10 +51,9 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
     let Ok(ehr) = engine.ehrs.ehr(&stored.connection, runtime.plan.clone()) else {
         return refused_address(engine, lane, &stored, &runtime).await;
     };
-    let door = engine.places.of(lane.tenant().id(), stored.connection.max_concurrency);
     let mut at_work = LaneTurn {
         ehr: Arc::new(ehr),
-        way: Way::through(door, slot),
+        way,
         engine: engine.clone(),
         lane,
         stored,
@@ -200,7 +200,10 @@ impl LaneTurn {
             if let Some(at) = turn.write {
                 match work.rows[at].resource {
                     ResourceKey::Patient(_) if !self.enter().await? => return Ok(true),
-                    ResourceKey::Patient(_) => linking::deliver_patient(self, &work, &work.rows[at]).await?,
+                    ResourceKey::Patient(_) => {
+                        linking::deliver_patient(self, &work, &work.rows[at]).await?;
+                        self.way.leave();
+                    }
                     ResourceKey::Observation(_) => observations.push((work, at)),
                 }
             }
@@ -246,7 +249,7 @@ impl LaneTurn {
 
     /// Takes a place at the EHR, and makes sure of the lease. False: nothing is to be sent.
     pub(crate) async fn enter(&mut self) -> Result<bool, Error> {
-        if !self.way.enter().await && self.connection_next.is_none() {
+        if !self.way.enter(self.stored.connection.max_concurrency).await && self.connection_next.is_none() {
             self.connection_next = Some(self.engine.now());
         }
         self.keep_lease().await?;
@@ -396,6 +399,7 @@ impl LaneTurn {
                     None => settlements.push(settlement),
                 }
             }
+            self.way.leave();
             self.settle(settlements).await?;
         }
         Ok(())
@@ -429,6 +433,7 @@ impl LaneTurn {
                     ready.push((work, at));
                 }
             }
+            self.way.leave();
         }
         Ok(ready)
     }

@@ -365,7 +365,14 @@ async fn hold(
 /// A look-up that could not be made: the connection's matter, or this patient's.
 async fn failed(lane: &mut LaneTurn, row: &WorkRow, outcome: Outcome) -> Result<(), Error> {
     let attempt = lane.new_attempt();
-    let begin = store::Begin { delivery: row.id, attempt, request: "POST Patient/_search".to_owned(), means: None, match_etag: None };
+    let begin = store::Begin {
+        delivery: row.id,
+        attempt,
+        request: "POST Patient/_search".to_owned(),
+        means: None,
+        match_etag: None,
+        subject: None,
+    };
     if !lane.begin(vec![begin]).await? {
         return Ok(());
     }

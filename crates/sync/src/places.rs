@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// The places of all tenants on this node.
 #[derive(Default)]
@@ -16,24 +17,28 @@ pub(crate) struct Places {
 }
 
 /// The places at one tenant's EHR.
+#[derive(Default)]
 pub(crate) struct Door {
-    most: usize,
-    free: Arc<Semaphore>,
+    /// How many there are, and those that are free.
+    room: Mutex<Option<(u32, Arc<Semaphore>)>>,
     failures: AtomicU64,
 }
 
 impl Places {
-    /// Those of a tenant that may have so many. After a change of that number those who are there still leave by the old door.
-    pub(crate) fn of(&self, tenant: &TenantId, most: u32) -> Arc<Door> {
-        let most = usize::try_from(most).unwrap_or(1).max(1);
+    /// Those of a tenant.
+    pub(crate) fn of(&self, tenant: &TenantId) -> Arc<Door> {
         let mut all = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        match all.get(tenant) {
-            Some(door) if door.most == most => door.clone(),
-            _ => {
-                let door = Arc::new(Door { most, free: Arc::new(Semaphore::new(most)), failures: AtomicU64::new(0) });
-                all.insert(tenant.clone(), door.clone());
-                door
-            }
+        all.entry(tenant.clone()).or_default().clone()
+    }
+}
+
+impl Door {
+    /// The free ones of so many. After a change of that number those who are there still leave by the old room.
+    fn room(&self, most: u32) -> Arc<Semaphore> {
+        let mut room = self.room.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*room {
+            Some((size, free)) if *size == most => free.clone(),
+            _ => room.insert((most, Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(1).max(1))))).1.clone(),
         }
     }
 }
@@ -43,22 +48,23 @@ impl Places {
 pub(crate) struct Slot {
     of: Option<Arc<Semaphore>>,
     held: Option<OwnedSemaphorePermit>,
+    ended: CancellationToken,
 }
 
 impl Slot {
-    /// One of these.
-    pub(crate) async fn of(slots: &Arc<Semaphore>) -> Option<Self> {
+    /// One of these, of a node that works until `ended`.
+    pub(crate) async fn of(slots: &Arc<Semaphore>, ended: &CancellationToken) -> Option<Self> {
         let held = slots.clone().acquire_owned().await.ok()?;
-        Some(Self { of: Some(slots.clone()), held: Some(held) })
+        Some(Self { of: Some(slots.clone()), held: Some(held), ended: ended.clone() })
     }
 
     /// Given back for a while.
-    pub(crate) fn give_back(&mut self) {
+    fn give_back(&mut self) {
         self.held = None;
     }
 
     /// Taken anew.
-    pub(crate) async fn take_again(&mut self) {
+    async fn take_again(&mut self) {
         if let (Some(slots), None) = (&self.of, &self.held) {
             self.held = slots.clone().acquire_owned().await.ok();
         }
@@ -74,25 +80,26 @@ pub(crate) struct Way {
 }
 
 impl Way {
-    /// Of a turn that begins.
+    /// Of a turn that is about to read what it goes by.
     pub(crate) fn through(door: Arc<Door>, slot: Slot) -> Self {
-        let failures_before = door.failures.load(Ordering::Relaxed);
+        let failures_before = door.failures.load(Ordering::SeqCst);
         Self { door, slot, place: None, failures_before }
     }
 
-    /// Takes a place, in the order of coming, unless it has one. False: the connection has failed since the turn began, which what
-    /// was read then does not know.
-    pub(crate) async fn enter(&mut self) -> bool {
+    /// Takes one of `most` places, in the order of coming, unless it has one. False: nothing more is to be begun, for the node ends, or
+    /// the connection has failed since the turn began, which what was read then does not know.
+    pub(crate) async fn enter(&mut self, most: u32) -> bool {
         if self.place.is_some() {
             return true;
         }
-        self.place = self.door.free.clone().try_acquire_owned().ok();
+        let free = self.door.room(most);
+        self.place = free.clone().try_acquire_owned().ok();
         if self.place.is_none() {
             self.slot.give_back();
-            self.place = self.door.free.clone().acquire_owned().await.ok();
+            self.place = free.acquire_owned().await.ok();
             self.slot.take_again().await;
         }
-        self.door.failures.load(Ordering::Relaxed) == self.failures_before
+        !self.slot.ended.is_cancelled() && self.door.failures.load(Ordering::SeqCst) == self.failures_before
     }
 
     /// All is answered: others may be there while it is written down.
@@ -102,6 +109,6 @@ impl Way {
 
     /// The connection failed: who waits need not try it.
     pub(crate) fn note_failure(&self) {
-        self.door.failures.fetch_add(1, Ordering::Relaxed);
+        self.door.failures.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -122,6 +122,7 @@ fn begin(planned: &Planned) -> Begin {
         request: planned.request.clone(),
         means: Some(planned.means),
         match_etag: planned.match_etag.clone(),
+        subject: planned.subject.clone(),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::sqlite::BUSY;
 use super::{Db, Engine, args};
 use crate::{Error, Result, Way};
-use sqlx::ConnectOptions as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -28,7 +28,10 @@ impl Db {
                 let mut tries = 1;
                 loop {
                     let mut conn = options.connect().await?;
-                    match SQLITE.run(&mut conn).await {
+                    let done = SQLITE.run(&mut conn).await;
+                    // Its thread would hold the file open for a while, and the file is whole once the last one has closed it.
+                    conn.close().await?;
+                    match done {
                         Ok(()) => return Ok(()),
                         Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => tries += 1,
                         Err(error) => return Err(said(error)),

@@ -206,6 +206,7 @@ async fn take(
         epoch,
         generation: row.int_opt("generation")?.unwrap_or(0),
         lease_until: until,
+        revision: None,
     };
     // What nobody waits for any more is a dead worker's, however the lane came back.
     let taken_over = expired || row.int("flying")? > 0;

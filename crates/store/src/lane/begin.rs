@@ -1,11 +1,12 @@
 //! Attempts, recorded before any byte leaves.
 
 use super::{Begin, Lane};
-use crate::engine::{Tx, args};
-use crate::ledger::raw::Raw;
+use crate::engine::{Sql, Tx, args};
+use crate::ledger::raw::{Raw, json_list};
 use crate::{Error, Result, standing};
 use model::delivery::{Event, next};
-use model::{DeliveryId, Means, State, Timestamp};
+use model::{DeliveryId, EhrId, Means, PatientId, State, Timestamp};
+use std::collections::BTreeMap;
 
 /// What became of a beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,9 @@ pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Ve
         if attempt.means.is_some() && !may_be_sent(raw, now) {
             return Ok(Begun::Moved);
         }
+    }
+    if !goes_by_what_holds(tx, lane).await? || !speaks_of_whom_it_should(tx, lane, &attempts, &known).await? {
+        return Ok(Begun::Moved);
     }
     for attempt in attempts {
         let raw = known.get(&attempt.delivery).ok_or(Error::Corrupt("deliveries"))?;
@@ -66,7 +70,46 @@ pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Ve
     Ok(Begun::All)
 }
 
-/// A write goes from a row that waits for its turn, or repeats one that is uncertain; the engine has judged which.
+/// A write goes from a row that waits for its turn, or repeats one that is uncertain while it may.
 fn may_be_sent(raw: &Raw, now: Timestamp) -> bool {
-    raw.state == State::Uncertain || next(raw.state, &raw.facts(now), &Event::Turn { now }).state == State::InFlight
+    next(raw.state, &raw.facts(now), &Event::Turn { now }).state == State::InFlight
 }
+
+/// Whether the configuration is the one that the turn was opened with, and the installation still sends.
+async fn goes_by_what_holds(tx: &mut Tx, lane: &Lane) -> Result<bool> {
+    let Some(revision) = lane.revision else { return Ok(true) };
+    let sql = "SELECT revision FROM fhir_integration_configs WHERE tenant_id = $1";
+    let now = tx.row(sql, args![&lane.tenant]).await?.map(|row| row.int("revision")).transpose()?;
+    Ok(now == Some(revision) && crate::installation::may_send(tx).await?)
+}
+
+/// Whether each patient is linked as it was when the write was built, and a new write's not blocked since.
+async fn speaks_of_whom_it_should(tx: &mut Tx, lane: &Lane, attempts: &[Begin], known: &BTreeMap<DeliveryId, Raw>) -> Result<bool> {
+    let spoken_of: BTreeMap<PatientId, (&EhrId, bool)> = attempts
+        .iter()
+        .filter_map(|attempt| {
+            let raw = known.get(&attempt.delivery)?;
+            Some((raw.patient, (attempt.subject.as_ref()?, raw.state != State::Uncertain)))
+        })
+        .collect();
+    if spoken_of.is_empty() {
+        return Ok(true);
+    }
+    for row in tx.rows(LINKS, args![&lane.tenant, json_list(spoken_of.keys())]).await? {
+        let linked = row.ehr_id_opt("ehr_patient_id")?;
+        let right = spoken_of
+            .get(&PatientId(row.uuid("id")?))
+            .is_some_and(|(subject, is_new)| linked.as_ref() == Some(*subject) && !(*is_new && row.boolean("blocked").unwrap_or(true)));
+        if !right {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+const LINKS: Sql = Sql {
+    sqlite: "SELECT p.id, p.ehr_patient_id, s.blocked IS NOT NULL AS blocked FROM json_each($2) j CROSS JOIN patients p \
+             LEFT JOIN streams s ON s.tenant_id = $1 AND s.patient_id = p.id WHERE p.tenant_id = $1 AND p.id = j.value",
+    postgres: "SELECT p.id, p.ehr_patient_id, s.blocked IS NOT NULL AS blocked FROM json_array_elements_text(CAST($2 AS json)) j(value) \
+               JOIN patients p ON p.tenant_id = $1 AND p.id = j.value LEFT JOIN streams s ON s.tenant_id = $1 AND s.patient_id = p.id",
+};

@@ -234,7 +234,7 @@ pub(crate) async fn lock_patients_of(tx: &mut Tx, tenant: &TenantId, deliveries:
 }
 
 /// Ids as a JSON array of texts: one parameter for any number of them, on both engines.
-fn json_list(ids: &[DeliveryId]) -> String {
-    let ids: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+pub(crate) fn json_list<'a, Id: std::fmt::Display + 'a>(ids: impl IntoIterator<Item = &'a Id>) -> String {
+    let ids: Vec<String> = ids.into_iter().map(|id| format!("\"{id}\"")).collect();
     format!("[{}]", ids.join(","))
 }

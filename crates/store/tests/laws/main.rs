@@ -2,6 +2,7 @@
 //! random sequence seldom meets stands here; what any sequence has to keep stands in `tests/reference`.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has to end")]
 
+mod beginning;
 mod claims;
 mod counters;
 mod fencing;

@@ -90,7 +90,7 @@ impl Ward {
 
     pub fn attempt(&self, now: Timestamp, delivery: DeliveryId, means: Option<Means>) -> Begin {
         let request = if means.is_some() { "PUT Observation/{id}" } else { "GET Observation" }.to_owned();
-        Begin { delivery, attempt: AttemptId(self.dice.uuid_v7(now)), request, means, match_etag: None }
+        Begin { delivery, attempt: AttemptId(self.dice.uuid_v7(now)), request, means, match_etag: None, subject: None }
     }
 
     /// A write of it is on its way.

@@ -123,6 +123,7 @@ async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(V
             settlement.message = None;
         }
     }
+    lane.way.leave();
     lane.settle(settlements).await?;
     if !refused {
         return Ok(None);

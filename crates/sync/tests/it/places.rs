@@ -72,6 +72,77 @@ async fn who_waited_for_a_place_does_not_try_an_ehr_that_failed_meanwhile() {
     .await;
 }
 
+/// … nor writes for a patient that a person has linked anew meanwhile, or into an EHR that an admin has turned off.
+#[tokio::test]
+async fn who_waited_for_a_place_goes_by_what_holds_then() {
+    for by_person in [true, false] {
+        on_each_with(own_id(), json!({"maxConcurrency": 1}), async |w| {
+            let patients = w.known_patients(80).await;
+            let mut links = Vec::new();
+            for patient in &patients {
+                links.push(w.ehr_id(*patient).await);
+            }
+            let ids = observe_all(w, &patients).await;
+            let before = w.node.gate.passed().len();
+            let mut first = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::BeforeTheCheck);
+            let leads = w.node.step_aside();
+            first.stands().await;
+            let waits = w.node.step_aside();
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+            if by_person {
+                for patient in &patients {
+                    w.tenant.link_by_person(w.clock.now(), *patient, None, "ana").await.unwrap().unwrap();
+                }
+            } else {
+                w.configure(&w.tenant, &w.ward.base, json!({"enabled": false, "maxConcurrency": 1})).await;
+            }
+            first.wake();
+            leads.await.unwrap();
+            waits.await.unwrap();
+            let tried = w.node.gate.passed().len() - before;
+            assert_eq!(tried, 1, "what was on its way went, and {} more", tried - 1);
+            for (patient, link) in patients.iter().zip(links).filter(|_| by_person) {
+                let link = model::EhrId::new(link).unwrap();
+                w.tenant.link_by_person(w.clock.now(), *patient, Some(link), "ana").await.unwrap().unwrap();
+            }
+            w.configure(&w.tenant, &w.ward.base, json!({"enabled": true, "maxConcurrency": 1})).await;
+            w.settle_down().await;
+            for id in ids {
+                w.is_delivered(id).await;
+            }
+        })
+        .await;
+    }
+}
+
+/// A node that is told to end begins nothing more: neither for who waits nor for who has a second round.
+#[tokio::test]
+async fn a_node_that_ends_lets_nobody_begin_who_waited_for_a_place() {
+    on_each_with(own_id(), json!({"maxConcurrency": 1}), async |w| {
+        let patients = w.known_patients(80).await;
+        let ids = observe_all(w, &patients).await;
+        let before = w.node.gate.passed().len();
+        let mut first = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::AfterTheAnswer);
+        let ended = CancellationToken::new();
+        let node = tokio::spawn(w.node.engine.clone().run(16, ended.clone()));
+        first.stands().await;
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        ended.cancel();
+        first.wake();
+        node.await.unwrap();
+        assert_eq!(w.node.gate.passed().len() - before, 1);
+        w.settle_down().await;
+        for id in ids {
+            w.is_delivered(id).await;
+        }
+    })
+    .await;
+}
+
 /// A hospital whose EHR hangs takes no worker from the others but those that wait for its answers.
 #[tokio::test]
 async fn who_waits_for_a_place_gives_its_worker_to_others() {

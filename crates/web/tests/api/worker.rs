@@ -30,6 +30,7 @@ pub async fn work(house: &House, ehr: Ehr) -> usize {
                     request: format!("PUT {}/{{id}}", row.resource.resource_type()),
                     means: Some(Means::OwnId),
                     match_etag: None,
+                    subject: None,
                 };
                 assert_eq!(lane.begin(now, vec![begin]).await.unwrap(), Fenced::Mine);
                 let (state, class, status, message) = match ehr {

@@ -139,8 +139,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "an EHR that fails rests, also from who had read its rows before",
         cuts: &[Cut {
             file: "crates/sync/src/places.rs",
-            find: "self.door.failures.load(Ordering::Relaxed) == self.failures_before\n    }",
-            replace: "self.door.failures.load(Ordering::Relaxed) >= self.failures_before\n    }",
+            find: "self.door.failures.load(Ordering::SeqCst) == self.failures_before",
+            replace: "self.door.failures.load(Ordering::SeqCst) >= self.failures_before",
         }],
         watch: Watch::engine(&["places::who_waited_for_a_place"]),
     },
@@ -149,6 +149,38 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "law 6: an EHR that hangs takes no worker from the others but those that wait for its answers",
         cuts: &[Cut { file: "crates/sync/src/places.rs", find: "            self.slot.give_back();\n", replace: "" }],
         watch: Watch::engine(&["places::who_waits_for_a_place"]),
+    },
+    Sabotage {
+        name: "a-write-for-who-was-linked-when-it-was-read",
+        rule: "law 3: what a person said of a patient holds for what has not begun, however long ago its turn was read",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/begin.rs",
+            find: "linked.as_ref() == Some(*subject)",
+            replace: "(linked.is_some() || !subject.as_str().is_empty())",
+        }],
+        watch: Watch::store(&["beginning::nothing_is_begun_for_the_patient"]),
+    },
+    Sabotage {
+        name: "a-new-write-for-who-was-held-since",
+        rule: "law 3: a patient who was held while a write waited gets none",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/begin.rs",
+            find: "row.boolean(\"blocked\").unwrap_or(true)",
+            replace: "row.boolean(\"blocked\").is_err()",
+        }],
+        watch: Watch::store(&["beginning::nothing_new_is_begun_for_a_patient_who_was_held"]),
+    },
+    Sabotage {
+        name: "a-changed-configuration-waits-for-the-turn",
+        rule: "a change of configuration holds from the next attempt on",
+        cuts: &[Cut { file: "crates/store/src/lane/begin.rs", find: "now == Some(revision) &&", replace: "now.is_some() &&" }],
+        watch: Watch::store(&["beginning::nothing_new_is_begun_under_a_configuration"]),
+    },
+    Sabotage {
+        name: "a-node-that-ends-begins-more",
+        rule: "after the signal to end nothing new is begun",
+        cuts: &[Cut { file: "crates/sync/src/places.rs", find: "!self.slot.ended.is_cancelled() && ", replace: "" }],
+        watch: Watch::engine(&["places::a_node_that_ends"]),
     },
     Sabotage {
         name: "a-claim-never-waits",

@@ -4,6 +4,16 @@ use super::{Cut, Sabotage, Watch};
 
 pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
+        name: "a-repeat-after-the-settle-time",
+        rule: "rule 2: the same PUT may go again within its settle time; later it is read first",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/begin.rs",
+            find: "    next(raw.state, &raw.facts(now)",
+            replace: "    raw.state == State::Uncertain || next(raw.state, &raw.facts(now)",
+        }],
+        watch: Watch::store(&["beginning::a_put_is_repeated"]),
+    },
+    Sabotage {
         name: "found-is-applied",
         rule: "rule 3: an update is applied only if the version found is ours",
         cuts: &[Cut {

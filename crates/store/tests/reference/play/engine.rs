@@ -140,7 +140,7 @@ impl Play {
 
     fn begin_one(&self, delivery: DeliveryId, means: Option<Means>, match_etag: Option<String>) -> Begin {
         let request = means.map_or("GET Observation", |_| "PUT Observation").to_owned();
-        Begin { delivery, attempt: AttemptId(self.dice.uuid_v7(self.now)), request, means, match_etag }
+        Begin { delivery, attempt: AttemptId(self.dice.uuid_v7(self.now)), request, means, match_etag, subject: None }
     }
 
     async fn begin_these(&mut self, at: usize, begins: Vec<Begin>) -> Played {

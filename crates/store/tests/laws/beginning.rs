@@ -1,0 +1,100 @@
+//! Between the reading of a turn and its first byte others may have spoken, however long that took: what is no more as it was read is
+//! not begun, and the lane is read anew.
+
+use crate::house::NOW;
+use crate::ward::{SETTLE, Ward, on_each, unanswered};
+use model::{DeliveryId, EhrId, Link, LinkState, Means, PatientId, Timestamp};
+use ponte_store::installation::Adopt;
+use ponte_store::lane::Fenced;
+use ponte_store::{Begin, Lane, LinkChange};
+use serde_json::json;
+
+/// An observation of a patient who is linked, in a lane that is open; and the write that its turn would make of it.
+async fn planned(ward: &Ward) -> (PatientId, DeliveryId, Lane, Begin) {
+    let (_, delivery) = ward.ready().await;
+    let mut lane = ward.claim(NOW).await.lane;
+    let work = lane.open(NOW, |_, _| 8).await.unwrap().work;
+    let subject = work[0].patient.link.ehr_id.clone();
+    assert!(subject.is_some());
+    let begin = Begin { subject, ..ward.attempt(NOW, delivery, Some(Means::OwnId)) };
+    (work[0].patient.id, delivery, lane, begin)
+}
+
+#[tokio::test]
+async fn what_nobody_spoke_about_is_begun() {
+    on_each(async |ward| {
+        let (_, delivery, lane, begin) = planned(&ward).await;
+        assert_eq!(lane.begin(NOW, vec![begin]).await.unwrap(), Fenced::Mine);
+        assert_eq!(ward.delivery(NOW, delivery).await.attempts.len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_begun_for_the_patient_that_ours_was_linked_to_before() {
+    for now_linked_to in [Some("p-2"), None] {
+        on_each(async |ward| {
+            let (patient, delivery, lane, begin) = planned(&ward).await;
+            let to = now_linked_to.map(|id| EhrId::new(id).unwrap());
+            ward.tenant.link_by_person(NOW, patient, to, "ana").await.unwrap().unwrap();
+            assert_eq!(lane.begin(NOW, vec![begin]).await.unwrap(), Fenced::Lost);
+            assert_eq!(ward.delivery(NOW, delivery).await.attempts, []);
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_new_is_begun_for_a_patient_who_was_held_meanwhile() {
+    on_each(async |ward| {
+        let (patient, delivery, lane, begin) = planned(&ward).await;
+        let link = ward.tenant.patient(patient).await.unwrap().unwrap().link;
+        let link = Link { state: LinkState::Held, problem: Some(model::patient::LinkProblem::Inactive), ..link };
+        assert_eq!(lane.settle_link(NOW, patient, LinkChange { link, blocked: true }, None).await.unwrap(), Fenced::Mine);
+        assert_eq!(lane.begin(NOW, vec![begin]).await.unwrap(), Fenced::Lost);
+        assert_eq!(ward.delivery(NOW, delivery).await.attempts, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_new_is_begun_under_a_configuration_that_was_changed() {
+    on_each(async |ward| {
+        let (_, delivery, lane, begin) = planned(&ward).await;
+        ward.configure(&ward.tenant, json!({"enabled": false})).await;
+        assert_eq!(lane.begin(NOW, vec![begin]).await.unwrap(), Fenced::Lost);
+        assert_eq!(ward.delivery(NOW, delivery).await.attempts, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_begun_by_a_copy() {
+    on_each(async |ward| {
+        let (_, delivery, lane, begin) = planned(&ward).await;
+        ward.store.adopt(NOW, Adopt::Copy, SETTLE).await.unwrap();
+        assert_eq!(lane.begin(NOW, vec![begin]).await.unwrap(), Fenced::Lost);
+        assert_eq!(ward.delivery(NOW, delivery).await.attempts, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_put_is_repeated_within_its_settle_time_and_not_a_moment_later() {
+    on_each(async |ward| {
+        let (_, delivery) = ward.ready().await;
+        let lane = ward.claim(NOW).await.lane;
+        let settles = NOW.plus_ms(1000);
+        let lost = |attempt, at: Timestamp| unanswered(delivery, attempt, at, settles);
+        let first = ward.send(&lane, NOW, delivery).await;
+        assert_eq!(lane.settle(NOW, vec![lost(first, NOW)]).await.unwrap(), Fenced::Mine);
+        let again = ward.send(&lane, settles, delivery).await;
+        assert_eq!(lane.settle(settles, vec![lost(again, settles)]).await.unwrap(), Fenced::Mine);
+        // By now the hospital may have corrected what came of it.
+        let too_late = settles.plus_ms(1);
+        let begin = ward.attempt(too_late, delivery, Some(Means::OwnId));
+        assert_eq!(lane.begin(too_late, vec![begin]).await.unwrap(), Fenced::Lost);
+        assert_eq!(ward.delivery(too_late, delivery).await.attempts.len(), 2);
+    })
+    .await;
+}
