@@ -41,8 +41,8 @@ pub struct Lane {
     /// Of the connection, at the claim: an answer of another base URL is not written as one of this.
     pub(crate) generation: i64,
     pub(crate) lease_until: Timestamp,
-    /// The configuration that the turn goes by, once it is open.
-    pub(crate) revision: Option<i64>,
+    /// The configuration that the turn goes by, once it is open: its row and revision.
+    pub(crate) revision: Option<(uuid::Uuid, i64)>,
 }
 
 /// Whether a write of a lane's owner took place.
@@ -213,6 +213,25 @@ pub struct LinkChange {
     pub link: Link,
     /// Whether the patient is blocked from now on.
     pub blocked: bool,
+    /// What it was judged from. Ignored where the patient is not that any more: a corrected number is looked for anew. `None`: it does
+    /// not depend on what is known here, as of a Patient that we just made.
+    pub judged_from: Option<JudgedFrom>,
+}
+
+/// What a rule knew of a patient.
+#[derive(Debug, Clone)]
+pub struct JudgedFrom {
+    version: i64,
+    by: Option<String>,
+    ehr_id: Option<EhrId>,
+}
+
+impl JudgedFrom {
+    /// This patient, as it was read.
+    #[must_use]
+    pub fn patient(patient: &Patient) -> Self {
+        Self { version: patient.version, by: patient.link.by.clone(), ehr_id: patient.link.ehr_id.clone() }
+    }
 }
 
 impl Lane {
@@ -258,7 +277,7 @@ impl Lane {
             })
         });
         let opening: Opening = read.await?;
-        self.revision = opening.stored.as_ref().map(|stored| stored.revision);
+        self.revision = opening.stored.as_ref().map(|stored| (stored.id, stored.revision));
         Ok(opening)
     }
 
@@ -298,9 +317,8 @@ impl Lane {
             begin::Begun::All => Fenced::Mine,
             begin::Begun::Lost => Fenced::Lost,
             begin::Begun::Moved => {
-                let lane = self.clone();
                 // Lost already, or given back now: not mine either way.
-                let _: Fenced = self.fenced(move |tx| Box::pin(async move { lane.expire(tx, now).await })).await?;
+                let _: Fenced = self.clone().release(now, None).await?;
                 Fenced::Lost
             }
         })

@@ -27,7 +27,7 @@ pub use config::{Runtime, StoredConnection};
 pub use error::{Error, Result};
 pub use fleet::{Due, Fleet};
 pub use installation::Home;
-pub use lane::{Begin, Claimed, Lane, LinkChange, Opening, Outcome, PatientWork, Settlement, WorkRow};
+pub use lane::{Begin, Claimed, JudgedFrom, Lane, LinkChange, Opening, Outcome, PatientWork, Settlement, WorkRow};
 pub use ledger::{Content, DeliveryFilter, Discarded, Replayed};
 pub use observations::{Accepted, ObservationFilter, PulledObservation, PulledResult};
 pub use page::{Page, PageRequest};

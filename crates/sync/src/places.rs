@@ -75,6 +75,8 @@ impl Slot {
 pub(crate) struct Way {
     door: Arc<Door>,
     slot: Slot,
+    /// The same through one turn, also while the number is changed.
+    room: Option<Arc<Semaphore>>,
     place: Option<OwnedSemaphorePermit>,
     failures_before: u64,
 }
@@ -83,21 +85,23 @@ impl Way {
     /// Of a turn that is about to read what it goes by.
     pub(crate) fn through(door: Arc<Door>, slot: Slot) -> Self {
         let failures_before = door.failures.load(Ordering::SeqCst);
-        Self { door, slot, place: None, failures_before }
+        Self { door, slot, room: None, place: None, failures_before }
     }
 
     /// Takes one of `most` places, in the order of coming, unless it has one. False: nothing more is to be begun, for the node ends, or
     /// the connection has failed since the turn began, which what was read then does not know.
     pub(crate) async fn enter(&mut self, most: u32) -> bool {
-        if self.place.is_some() {
-            return true;
-        }
-        let free = self.door.room(most);
-        self.place = free.clone().try_acquire_owned().ok();
         if self.place.is_none() {
-            self.slot.give_back();
-            self.place = free.acquire_owned().await.ok();
-            self.slot.take_again().await;
+            let free = self.room.get_or_insert_with(|| self.door.room(most)).clone();
+            self.place = match free.clone().try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => {
+                    self.slot.give_back();
+                    let place = free.acquire_owned().await.ok();
+                    self.slot.take_again().await;
+                    place
+                }
+            };
         }
         !self.slot.ended.is_cancelled() && self.door.failures.load(Ordering::SeqCst) == self.failures_before
     }

@@ -30,9 +30,9 @@ impl Db {
                     let mut conn = options.connect().await?;
                     let done = SQLITE.run(&mut conn).await;
                     // Its thread would hold the file open for a while, and the file is whole once the last one has closed it.
-                    conn.close().await?;
+                    let closed = conn.close().await;
                     match done {
-                        Ok(()) => return Ok(()),
+                        Ok(()) => return Ok(closed?),
                         Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..)) if tries < 5 => tries += 1,
                         Err(error) => return Err(said(error)),
                     }

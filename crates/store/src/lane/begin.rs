@@ -78,33 +78,29 @@ fn may_be_sent(raw: &Raw, now: Timestamp) -> bool {
 /// Whether the configuration is the one that the turn was opened with, and the installation still sends.
 async fn goes_by_what_holds(tx: &mut Tx, lane: &Lane) -> Result<bool> {
     let Some(revision) = lane.revision else { return Ok(true) };
-    let sql = "SELECT revision FROM fhir_integration_configs WHERE tenant_id = $1";
-    let now = tx.row(sql, args![&lane.tenant]).await?.map(|row| row.int("revision")).transpose()?;
+    let sql = "SELECT id, revision FROM fhir_integration_configs WHERE tenant_id = $1";
+    let now = tx.row(sql, args![&lane.tenant]).await?.map(|row| Ok::<_, Error>((row.uuid("id")?, row.int("revision")?))).transpose()?;
     Ok(now == Some(revision) && crate::installation::may_send(tx).await?)
 }
 
 /// Whether each patient is linked as it was when the write was built, and a new write's not blocked since.
 async fn speaks_of_whom_it_should(tx: &mut Tx, lane: &Lane, attempts: &[Begin], known: &BTreeMap<DeliveryId, Raw>) -> Result<bool> {
-    let spoken_of: BTreeMap<PatientId, (&EhrId, bool)> = attempts
-        .iter()
-        .filter_map(|attempt| {
-            let raw = known.get(&attempt.delivery)?;
-            Some((raw.patient, (attempt.subject.as_ref()?, raw.state != State::Uncertain)))
-        })
-        .collect();
-    if spoken_of.is_empty() {
+    let mut writes: Vec<(PatientId, Option<&EhrId>, bool)> = Vec::new();
+    for attempt in attempts.iter().filter(|attempt| attempt.means.is_some()) {
+        let raw = known.get(&attempt.delivery).ok_or(Error::Corrupt("deliveries"))?;
+        writes.push((raw.patient, attempt.subject.as_ref(), raw.state != State::Uncertain));
+    }
+    if writes.is_empty() {
         return Ok(true);
     }
-    for row in tx.rows(LINKS, args![&lane.tenant, json_list(spoken_of.keys())]).await? {
-        let linked = row.ehr_id_opt("ehr_patient_id")?;
-        let right = spoken_of
-            .get(&PatientId(row.uuid("id")?))
-            .is_some_and(|(subject, is_new)| linked.as_ref() == Some(*subject) && !(*is_new && row.boolean("blocked").unwrap_or(true)));
-        if !right {
-            return Ok(false);
-        }
+    let mut standing = BTreeMap::new();
+    for row in tx.rows(LINKS, args![&lane.tenant, json_list(writes.iter().map(|(patient, ..)| patient))]).await? {
+        standing.insert(PatientId(row.uuid("id")?), (row.ehr_id_opt("ehr_patient_id")?, row.boolean("blocked")?));
     }
-    Ok(true)
+    Ok(writes.into_iter().all(|(patient, subject, is_new)| {
+        let of = standing.get(&patient);
+        of.is_some_and(|(linked, blocked)| subject.is_none_or(|subject| linked.as_ref() == Some(subject)) && !(is_new && *blocked))
+    }))
 }
 
 const LINKS: Sql = Sql {

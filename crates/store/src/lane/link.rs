@@ -6,7 +6,7 @@ use crate::seal::DataKey;
 use crate::{Error, Result, standing};
 use model::{HeldReason, PatientId, TenantId, Timestamp};
 
-/// Writes the change, unless a person decided otherwise meanwhile.
+/// Writes the change, unless a person decided otherwise meanwhile or the patient is another than it was judged from.
 pub(crate) async fn change_link(
     tx: &mut Tx,
     tenant: &TenantId,
@@ -15,12 +15,19 @@ pub(crate) async fn change_link(
     patient: PatientId,
     change: &LinkChange,
 ) -> Result<()> {
-    let sql = locking!("SELECT link_by, ehr_patient_id, link_generation FROM patients WHERE tenant_id = $1 AND id = $2");
+    let sql = locking!("SELECT version, link_by, ehr_patient_id, link_generation FROM patients WHERE tenant_id = $1 AND id = $2");
     let row = tx.row(sql, args![tenant, patient]).await?.ok_or(Error::Corrupt("patients"))?;
     standing::lock_stream(tx, tenant, patient).await?;
     let by = row.text_opt("link_by")?;
     let present = row.int_opt("link_generation")? == Some(standing::standing(tx, tenant).await?.generation);
-    let same = by == change.link.by && row.ehr_id_opt("ehr_patient_id")? == change.link.ehr_id;
+    let ehr_id = row.ehr_id_opt("ehr_patient_id")?;
+    if let Some(from) = &change.judged_from {
+        let known = if present { (by.clone(), ehr_id.clone()) } else { (None, None) };
+        if row.int("version")? != from.version || known != (from.by.clone(), from.ehr_id.clone()) {
+            return Ok(());
+        }
+    }
+    let same = by == change.link.by && ehr_id == change.link.ehr_id;
     if present && by.is_some_and(|by| by.starts_with("person:")) && !same {
         return Ok(());
     }

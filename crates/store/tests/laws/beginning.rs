@@ -4,9 +4,10 @@
 use crate::house::NOW;
 use crate::ward::{SETTLE, Ward, on_each, unanswered};
 use model::{DeliveryId, EhrId, Link, LinkState, Means, PatientId, Timestamp};
+use ponte_store::idempotency::Once;
 use ponte_store::installation::Adopt;
 use ponte_store::lane::Fenced;
-use ponte_store::{Begin, Lane, LinkChange};
+use ponte_store::{Begin, JudgedFrom, Lane, LinkChange};
 use serde_json::json;
 
 /// An observation of a patient who is linked, in a lane that is open; and the write that its turn would make of it.
@@ -50,9 +51,50 @@ async fn nothing_new_is_begun_for_a_patient_who_was_held_meanwhile() {
         let (patient, delivery, lane, begin) = planned(&ward).await;
         let link = ward.tenant.patient(patient).await.unwrap().unwrap().link;
         let link = Link { state: LinkState::Held, problem: Some(model::patient::LinkProblem::Inactive), ..link };
-        assert_eq!(lane.settle_link(NOW, patient, LinkChange { link, blocked: true }, None).await.unwrap(), Fenced::Mine);
+        assert_eq!(
+            lane.settle_link(NOW, patient, LinkChange { link, blocked: true, judged_from: None }, None).await.unwrap(),
+            Fenced::Mine
+        );
         assert_eq!(lane.begin(NOW, vec![begin]).await.unwrap(), Fenced::Lost);
         assert_eq!(ward.delivery(NOW, delivery).await.attempts, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_patient_who_was_blocked_meanwhile_is_not_made_at_the_ehr() {
+    on_each(async |ward| {
+        let new = ponte_store::NewPatient { draft: crate::house::person("Maria"), link: None };
+        let Once::Done(patient) = ward.tenant.create_patient(NOW, new, None).await.unwrap().unwrap() else { panic!("made before") };
+        let mut lane = ward.claim(NOW).await.lane;
+        let work = lane.open(NOW, |_, _| 8).await.unwrap().work;
+        ward.tenant.link_by_person(NOW, patient.id, None, "ana").await.unwrap().unwrap();
+        let begin = ward.attempt(NOW, work[0].rows[0].id, Some(Means::OwnId));
+        assert_eq!(lane.begin(NOW, vec![begin]).await.unwrap(), Fenced::Lost);
+        assert_eq!(ward.delivery(NOW, work[0].rows[0].id).await.attempts, []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_reading_of_who_was_corrected_since_links_nobody() {
+    on_each(async |ward| {
+        let new = ponte_store::NewPatient { draft: crate::house::person("Maria"), link: None };
+        let Once::Done(made) = ward.tenant.create_patient(NOW, new, None).await.unwrap().unwrap() else { panic!("made before") };
+        let lane = ward.claim(NOW).await.lane;
+        let read = lane.work(NOW, 8).await.unwrap().remove(0).patient;
+        let judged = |from: &model::Patient| {
+            let ehr_id = Some(EhrId::new("p-9").unwrap());
+            let link = Link { state: LinkState::Linked, ehr_id, by: Some("cpf".to_owned()), at: Some(NOW), ..Link::default() };
+            LinkChange { link, blocked: false, judged_from: Some(JudgedFrom::patient(from)) }
+        };
+        let change = model::PatientDraft { name: "Maria Outra".to_owned(), ..read.draft.clone() };
+        ward.tenant.update_patient(NOW, made.id, made.version, change).await.unwrap().unwrap();
+        assert_eq!(lane.settle_link(NOW, made.id, judged(&read), None).await.unwrap(), Fenced::Mine);
+        let now = ward.tenant.patient(made.id).await.unwrap().unwrap();
+        assert_eq!((now.link.state, now.link.ehr_id.clone()), (LinkState::Unlinked, None));
+        assert_eq!(lane.settle_link(NOW, made.id, judged(&now), None).await.unwrap(), Fenced::Mine);
+        assert_eq!(ward.tenant.patient(made.id).await.unwrap().unwrap().link.state, LinkState::Linked);
     })
     .await;
 }

@@ -15,7 +15,7 @@ async fn writes(ward: &Ward, lane: &Lane, delivery: model::DeliveryId, patient: 
         lane.begin(now, vec![ward.attempt(now, delivery, Some(model::Means::OwnId))]).await.unwrap(),
         lane.begin(now, vec![ward.attempt(now, delivery, None)]).await.unwrap(),
         lane.settle(now, vec![settlement(delivery, None, State::Dead)]).await.unwrap(),
-        lane.settle_link(now, patient, LinkChange { link, blocked: true }, None).await.unwrap(),
+        lane.settle_link(now, patient, LinkChange { link, blocked: true, judged_from: None }, None).await.unwrap(),
         lane.clone().renew(now, 10 * LEASE).await.unwrap(),
         lane.clone().release(now, None).await.unwrap(),
     ]

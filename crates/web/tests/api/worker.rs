@@ -63,7 +63,7 @@ pub async fn work(house: &House, ehr: Ehr) -> usize {
                             at: Some(now),
                             ..Link::default()
                         };
-                        lane.settle_link(now, patient, LinkChange { link, blocked: false }, Some(settlement)).await
+                        lane.settle_link(now, patient, LinkChange { link, blocked: false, judged_from: None }, Some(settlement)).await
                     }
                     _ => lane.settle(now, vec![settlement]).await,
                 };

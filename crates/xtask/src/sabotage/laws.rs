@@ -129,8 +129,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "no more of a tenant's lanes are at its EHR at once than maxConcurrency says",
         cuts: &[Cut {
             file: "crates/sync/src/places.rs",
-            find: "if self.place.is_some() {\n            return true;",
-            replace: "if self.place.is_none() {\n            return true;",
+            find: "if self.place.is_none() {\n            let free",
+            replace: "if false {\n            let free",
         }],
         watch: Watch::engine(&["places::no_more_lanes"]),
     },
@@ -155,19 +155,25 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "law 3: what a person said of a patient holds for what has not begun, however long ago its turn was read",
         cuts: &[Cut {
             file: "crates/store/src/lane/begin.rs",
-            find: "linked.as_ref() == Some(*subject)",
+            find: "linked.as_ref() == Some(subject)",
             replace: "(linked.is_some() || !subject.as_str().is_empty())",
         }],
         watch: Watch::store(&["beginning::nothing_is_begun_for_the_patient"]),
     },
     Sabotage {
+        name: "an-old-reading-links-anew",
+        rule: "law 3: what was judged from a patient who was corrected since links nobody",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/link.rs",
+            find: "if row.int(\"version\")? != from.version || known",
+            replace: "if row.int(\"version\")? == i64::MIN && known",
+        }],
+        watch: Watch::store(&["beginning::a_reading_of_who_was_corrected"]),
+    },
+    Sabotage {
         name: "a-new-write-for-who-was-held-since",
         rule: "law 3: a patient who was held while a write waited gets none",
-        cuts: &[Cut {
-            file: "crates/store/src/lane/begin.rs",
-            find: "row.boolean(\"blocked\").unwrap_or(true)",
-            replace: "row.boolean(\"blocked\").is_err()",
-        }],
+        cuts: &[Cut { file: "crates/store/src/lane/begin.rs", find: "!(is_new && *blocked)", replace: "(is_new || !*blocked || !is_new)" }],
         watch: Watch::store(&["beginning::nothing_new_is_begun_for_a_patient_who_was_held"]),
     },
     Sabotage {

@@ -132,10 +132,11 @@ impl Books {
             return Fenced::Lost;
         }
         let places: Vec<usize> = attempts.iter().map(|begin| self.row(begin.delivery).unwrap()).collect();
-        let may_go = |at: usize| self.rows[at].waits() || self.rows[at].unsettled();
+        let blocked = |at: usize| self.patients[&self.rows[at].patient].stream.as_ref().is_some_and(|stream| stream.blocked);
+        let may_go = |at: usize| (self.rows[at].waits() && !blocked(at)) || self.rows[at].unsettled();
         if attempts.iter().zip(&places).any(|(begin, at)| begin.means.is_some() && !may_go(*at)) {
             // Nothing is sent, and the lane is to be read anew.
-            self.lane(shard).lease = Some(now);
+            assert_eq!(self.release(now, shard, epoch, None), Fenced::Mine);
             return Fenced::Lost;
         }
         for (begin, at) in attempts.iter().zip(places) {

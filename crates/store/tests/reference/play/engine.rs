@@ -316,7 +316,7 @@ impl Play {
                 ..Link::default()
             },
         };
-        let change = LinkChange { blocked: link.state == LinkState::Held, link };
+        let change = LinkChange { blocked: link.state == LinkState::Held, link, judged_from: None };
         let settlement = flight.map(|flight| {
             let flight = self.holders[at].flights.remove(flight);
             self.judged(tenant, flight, dice, false)
