@@ -44,7 +44,6 @@ pub fn differences(sent: &Value, stored: &Map<String, Value>) -> Vec<Difference>
 }
 
 /// Where an element is; written out only where something differs.
-#[derive(Clone, Copy)]
 enum Path<'a> {
     Root(&'a str),
     Field(&'a Path<'a>, &'a str),

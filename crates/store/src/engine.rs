@@ -147,9 +147,9 @@ impl Db {
         Ok(answer)
     }
 
-    /// See [`crate::Fleet::leases_for_a_place`].
-    pub(crate) fn leases_for_a_place(&self) -> i64 {
-        tx::leases_for_a_place(matches!(self.engine, Engine::Sqlite { .. }))
+    /// Whether one process does all the work.
+    pub(crate) fn is_alone(&self) -> bool {
+        matches!(self.engine, Engine::Sqlite { .. })
     }
 
     /// Wakes whoever waits for the bell in this process.

@@ -52,7 +52,7 @@ impl Fleet {
     /// several nodes share the places, a lease is a place.
     #[must_use]
     pub fn leases_for_a_place(&self) -> usize {
-        usize::try_from(self.inner.db.leases_for_a_place()).unwrap_or(1)
+        usize::try_from(lanes::leases_for_a_place(self.inner.db.is_alone())).unwrap_or(1)
     }
 
     /// The next moment at which a lane or pull becomes due or a lease runs out, if any.

@@ -226,11 +226,12 @@ pub struct JudgedFrom {
     ehr_id: Option<EhrId>,
 }
 
-impl JudgedFrom {
-    /// This patient, as it was read.
+impl LinkChange {
+    /// What was judged from this patient, as it was read.
     #[must_use]
-    pub fn patient(patient: &Patient) -> Self {
-        Self { version: patient.version, by: patient.link.by.clone(), ehr_id: patient.link.ehr_id.clone() }
+    pub fn judged(patient: &Patient, link: Link, blocked: bool) -> Self {
+        let judged_from = JudgedFrom { version: patient.version, by: patient.link.by.clone(), ehr_id: patient.link.ehr_id.clone() };
+        Self { link, blocked, judged_from: Some(judged_from) }
     }
 }
 

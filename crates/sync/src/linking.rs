@@ -23,7 +23,7 @@ use model::failure::Scope;
 use model::patient::{Candidate, LinkProblem};
 use model::{AttemptId, Class, EhrId, HeldReason, Link, LinkState, Patient, PatientId, Proof, ResourceKey, State};
 use std::collections::BTreeMap;
-use store::{Content, Error, JudgedFrom, LinkChange, PatientWork, Settlement, WorkRow};
+use store::{Content, Error, LinkChange, PatientWork, Settlement, WorkRow};
 
 /// Pages of one look-up; more hits than that are a person's case anyway.
 const MOST_PAGES: usize = 20;
@@ -100,8 +100,7 @@ pub(crate) async fn deliver_patient(lane: &mut LaneTurn, work: &PatientWork, row
             };
             let settlement = done(lane, row, Some(id), etag);
             lane.connection_works().await?;
-            let judged_from = Some(JudgedFrom::patient(&work.patient));
-            lane.settle_link(work.patient.id, LinkChange { link, blocked: false, judged_from }, Some(settlement)).await
+            lane.settle_link(work.patient.id, LinkChange::judged(&work.patient, link, false), Some(settlement)).await
         }
         LookUp::Person { problem, candidates } => hold(lane, work, row, problem, candidates).await,
         LookUp::Nobody => {
@@ -360,8 +359,7 @@ async fn hold(
         message: Some(reading::sentence(problem).to_owned()),
         works: false,
     };
-    let judged_from = Some(JudgedFrom::patient(&work.patient));
-    lane.settle_link(work.patient.id, LinkChange { link, blocked: true, judged_from }, Some(settlement)).await
+    lane.settle_link(work.patient.id, LinkChange::judged(&work.patient, link, true), Some(settlement)).await
 }
 
 /// A look-up that could not be made: the connection's matter, or this patient's.

@@ -12,7 +12,7 @@ use fhir::resource::Resource;
 use model::patient::{Candidate, LinkProblem};
 use model::{Class, EhrId, Link, LinkState, Patient, Timestamp};
 use std::collections::BTreeSet;
-use store::{JudgedFrom, LinkChange};
+use store::LinkChange;
 
 /// How far a chain of replaced records is followed, only to propose its end.
 const MOST_HOPS: usize = 5;
@@ -51,12 +51,12 @@ impl Reading {
                 let (problem, candidates) = (None, Vec::new());
                 let link =
                     Link { state: LinkState::Linked, problem, candidates, verified_at: Some(now), ehr_version: etag.clone(), ..link };
-                Some(LinkChange { link, blocked: false, judged_from: Some(JudgedFrom::patient(patient)) })
+                Some(LinkChange::judged(patient, link, false))
             }
             Self::Problem { problem, candidates } => {
                 let link =
                     Link { state: LinkState::Held, problem: Some(*problem), candidates: candidates.clone(), verified_at: None, ..link };
-                Some(LinkChange { link, blocked: true, judged_from: Some(JudgedFrom::patient(patient)) })
+                Some(LinkChange::judged(patient, link, true))
             }
             Self::NotRead { .. } => None,
         }

@@ -211,11 +211,6 @@ impl Tx {
         !matches!(self.conn, Conn::Postgres(_))
     }
 
-    /// See [`crate::Fleet::leases_for_a_place`].
-    pub(crate) fn leases_for_a_place(&self) -> i64 {
-        leases_for_a_place(self.is_alone())
-    }
-
     /// Something of this process may be due once this is committed. `idle_lane`: a lane that nobody watches has become
     /// due, so the other nodes hear of it too (PostgreSQL takes a database-wide lock for each NOTIFY at commit, so only then).
     pub(crate) async fn wake(&mut self, idle_lane: bool) -> Result<()> {
@@ -256,11 +251,6 @@ impl Tx {
 }
 
 /// Serialization failure, deadlock, or a row that somebody else inserted first: the next run sees it.
-/// See [`crate::Fleet::leases_for_a_place`].
-pub(super) fn leases_for_a_place(alone: bool) -> i64 {
-    if alone { 2 } else { 1 }
-}
-
 fn is_disturbance(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("40001" | "40P01" | "23505"))

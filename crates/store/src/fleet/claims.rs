@@ -1,6 +1,6 @@
 //! Leases of checks, and when the next thing is due.
 
-use super::lanes::may_be_claimed;
+use super::lanes::{leases_for_a_place, may_be_claimed};
 use super::pulls;
 use crate::Result;
 use crate::engine::{Sql, Tx, args};
@@ -26,7 +26,7 @@ pub(super) async fn next_due(tx: &mut Tx) -> Result<Option<Timestamp>> {
         UNION ALL SELECT MIN(lease_until) FROM pulls WHERE lease_until IS NOT NULL \
         UNION ALL SELECT MIN(COALESCE(lease_until, created_at)) FROM runs WHERE state = 'running' AND kind = 'check') e";
     let mut earliest = pulls::next_due(tx).await?;
-    let each = tx.leases_for_a_place();
+    let each = leases_for_a_place(tx.is_alone());
     for (sql, args) in [(lanes, args![each]), (connections, args![each]), (leases, args![])] {
         let at = tx.row(sql, args).await?.map_or(Ok(None), |row| row.ts_opt("at"))?;
         earliest = [earliest, at].into_iter().flatten().min();

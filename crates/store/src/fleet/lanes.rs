@@ -14,8 +14,13 @@ use std::sync::Arc;
 /// So many tenants are looked at whose lanes somebody else holds just now.
 const LOOKS: u32 = 8;
 
+/// See [`super::Fleet::leases_for_a_place`].
+pub(super) fn leases_for_a_place(alone: bool) -> i64 {
+    if alone { 2 } else { 1 }
+}
+
 /// What a tenant's config `c` and connection `r` must say besides, so that a lane of its may be claimed once it is due. `$held`:
-/// which of its leases `b` count; `$each`: [`super::Fleet::leases_for_a_place`].
+/// which of its leases `b` count; `$each`: [`leases_for_a_place`].
 macro_rules! may_be_claimed {
     ($tenant:literal, $held:literal, $each:literal) => {
         concat!(
@@ -127,7 +132,7 @@ async fn longest_unserved(tx: &mut Tx, inner: &Arc<Inner>, way: &Way, now: Times
     for look in 0..LOOKS {
         // One that was looked at is held: from then on nobody is waited for.
         let next = if look == 0 { way.ripe_tenant } else { PASSING.ripe_tenant };
-        let Some(found) = tx.row(next, args![now, served_at, &name, tx.leases_for_a_place()]).await? else {
+        let Some(found) = tx.row(next, args![now, served_at, &name, leases_for_a_place(tx.is_alone())]).await? else {
             return Ok(if look == 0 { Found::Nobody } else { Found::Taken });
         };
         let tenant = found.tenant()?;
@@ -176,8 +181,11 @@ async fn take(
         )
         .await?
         .ok_or(Error::Corrupt("tenants"))?;
-    let most =
-        if row.int_opt("failures")?.unwrap_or(0) > 0 { 1 } else { row.int_opt("max_concurrency")?.unwrap_or(1) * tx.leases_for_a_place() };
+    let most = if row.int_opt("failures")?.unwrap_or(0) > 0 {
+        1
+    } else {
+        row.int_opt("max_concurrency")?.unwrap_or(1) * leases_for_a_place(tx.is_alone())
+    };
     if !expired && row.int("leased")? >= most {
         return Ok(None);
     }

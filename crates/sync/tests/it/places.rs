@@ -1,10 +1,11 @@
 //! `maxConcurrency` counts lanes that are at the EHR, however many are read and written down meanwhile.
 
-use crate::gate::{Stop, Which};
+use crate::gate::{Frozen, Stop, Which};
 use crate::world::{World, on_each_with, own_id};
 use model::ObservationId;
 use serde_json::json;
 use std::sync::Arc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// Each patient observed once more: something is due in every lane.
@@ -14,6 +15,48 @@ async fn observe_all(w: &World, patients: &[model::PatientId]) -> Vec<Observatio
         all.push(w.observe(*patient, "4").await);
     }
     all
+}
+
+async fn all_arrive(w: &World, ids: Vec<ObservationId>) {
+    w.settle_down().await;
+    for id in ids {
+        w.is_delivered(id).await;
+    }
+}
+
+/// On SQLite whoever is leased waits for his place by then; nothing that he does before takes more turns of this one thread.
+async fn let_others_come_to_the_door() {
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// One lane at the EHR's door, stopped; and beside it one that is leased and waits (on SQLite; elsewhere there is nothing to lease).
+struct TwoLanes {
+    first: Frozen,
+    leads: JoinHandle<()>,
+    waits: JoinHandle<()>,
+    passed_before: usize,
+}
+
+impl TwoLanes {
+    async fn begin(w: &World) -> Self {
+        let passed_before = w.node.gate.passed().len();
+        let mut first = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::BeforeTheCheck);
+        let leads = w.node.step_aside();
+        first.stands().await;
+        let waits = w.node.step_aside();
+        let_others_come_to_the_door().await;
+        Self { first, leads, waits, passed_before }
+    }
+
+    /// Both end; how many requests went in all.
+    async fn go_on(self, w: &World) -> usize {
+        self.first.wake();
+        self.leads.await.unwrap();
+        self.waits.await.unwrap();
+        w.node.gate.passed().len() - self.passed_before
+    }
 }
 
 /// A node with sixteen workers sends no more batches at once than the hospital's admin allows.
@@ -33,10 +76,7 @@ async fn no_more_lanes_are_at_an_ehr_at_once_than_max_concurrency_says() {
             node.await.unwrap();
             let there = w.node.gate.most_at_once();
             assert_eq!(there, most, "{there} batches were at the EHR at once");
-            w.settle_down().await;
-            for id in ids {
-                w.is_delivered(id).await;
-            }
+            all_arrive(w, ids).await;
         })
         .await;
     }
@@ -48,26 +88,12 @@ async fn who_waited_for_a_place_does_not_try_an_ehr_that_failed_meanwhile() {
     on_each_with(own_id(), json!({"maxConcurrency": 1}), async |w| {
         let patients = w.known_patients(80).await;
         let ids = observe_all(w, &patients).await;
-        let before = w.node.gate.passed().len();
-        let mut first = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::BeforeTheCheck);
-        let leads = w.node.step_aside();
-        first.stands().await;
-        // On SQLite this one is leased beside the first, and waits; elsewhere there is nothing to lease.
-        let waits = w.node.step_aside();
-        for _ in 0..1000 {
-            tokio::task::yield_now().await;
-        }
+        let two = TwoLanes::begin(w).await;
         w.faults(sandbox::FaultPlan::none().always(sandbox::Fault::Status503RetryAfter));
-        first.wake();
-        leads.await.unwrap();
-        waits.await.unwrap();
-        let tried = w.node.gate.passed().len() - before;
+        let tried = two.go_on(w).await;
         assert_eq!(tried, 1, "the EHR had said that it is not available, and was asked {tried} times");
         w.well();
-        w.settle_down().await;
-        for id in ids {
-            w.is_delivered(id).await;
-        }
+        all_arrive(w, ids).await;
     })
     .await;
 }
@@ -83,14 +109,7 @@ async fn who_waited_for_a_place_goes_by_what_holds_then() {
                 links.push(w.ehr_id(*patient).await);
             }
             let ids = observe_all(w, &patients).await;
-            let before = w.node.gate.passed().len();
-            let mut first = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::BeforeTheCheck);
-            let leads = w.node.step_aside();
-            first.stands().await;
-            let waits = w.node.step_aside();
-            for _ in 0..1000 {
-                tokio::task::yield_now().await;
-            }
+            let two = TwoLanes::begin(w).await;
             if by_person {
                 for patient in &patients {
                     w.tenant.link_by_person(w.clock.now(), *patient, None, "ana").await.unwrap().unwrap();
@@ -98,20 +117,14 @@ async fn who_waited_for_a_place_goes_by_what_holds_then() {
             } else {
                 w.configure(&w.tenant, &w.ward.base, json!({"enabled": false, "maxConcurrency": 1})).await;
             }
-            first.wake();
-            leads.await.unwrap();
-            waits.await.unwrap();
-            let tried = w.node.gate.passed().len() - before;
+            let tried = two.go_on(w).await;
             assert_eq!(tried, 1, "what was on its way went, and {} more", tried - 1);
             for (patient, link) in patients.iter().zip(links).filter(|_| by_person) {
                 let link = model::EhrId::new(link).unwrap();
                 w.tenant.link_by_person(w.clock.now(), *patient, Some(link), "ana").await.unwrap().unwrap();
             }
             w.configure(&w.tenant, &w.ward.base, json!({"enabled": true, "maxConcurrency": 1})).await;
-            w.settle_down().await;
-            for id in ids {
-                w.is_delivered(id).await;
-            }
+            all_arrive(w, ids).await;
         })
         .await;
     }
@@ -128,17 +141,12 @@ async fn a_node_that_ends_lets_nobody_begin_who_waited_for_a_place() {
         let ended = CancellationToken::new();
         let node = tokio::spawn(w.node.engine.clone().run(16, ended.clone()));
         first.stands().await;
-        for _ in 0..1000 {
-            tokio::task::yield_now().await;
-        }
+        let_others_come_to_the_door().await;
         ended.cancel();
         first.wake();
         node.await.unwrap();
         assert_eq!(w.node.gate.passed().len() - before, 1);
-        w.settle_down().await;
-        for id in ids {
-            w.is_delivered(id).await;
-        }
+        all_arrive(w, ids).await;
     })
     .await;
 }
