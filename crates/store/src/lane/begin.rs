@@ -5,7 +5,7 @@ use crate::engine::{Sql, Tx, args};
 use crate::ledger::raw::{Raw, json_list};
 use crate::{Error, Result, standing};
 use model::delivery::{Event, next};
-use model::{DeliveryId, EhrId, Means, PatientId, State, Timestamp};
+use model::{DeliveryId, Means, State, Timestamp};
 use std::collections::BTreeMap;
 
 /// What became of a beginning.
@@ -29,7 +29,7 @@ pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Ve
             return Ok(Begun::Moved);
         }
     }
-    if !goes_by_what_holds(tx, lane).await? || !speaks_of_whom_it_should(tx, lane, &attempts, &known).await? {
+    if !holds(tx, lane, &attempts).await? {
         return Ok(Begun::Moved);
     }
     for attempt in attempts {
@@ -75,6 +75,11 @@ fn may_be_sent(raw: &Raw, now: Timestamp) -> bool {
     next(raw.state, &raw.facts(now), &Event::Turn { now }).state == State::InFlight
 }
 
+/// Whether the writes among these may go: by what holds now, and for whom they were built.
+pub(super) async fn holds(tx: &mut Tx, lane: &Lane, attempts: &[Begin]) -> Result<bool> {
+    Ok(goes_by_what_holds(tx, lane).await? && speaks_of_whom_it_should(tx, lane, attempts).await?)
+}
+
 /// Whether the configuration is the one that the turn was opened with, and the installation still sends.
 async fn goes_by_what_holds(tx: &mut Tx, lane: &Lane) -> Result<bool> {
     let Some(revision) = lane.revision else { return Ok(true) };
@@ -84,28 +89,27 @@ async fn goes_by_what_holds(tx: &mut Tx, lane: &Lane) -> Result<bool> {
 }
 
 /// Whether each patient is linked as it was when the write was built, and a new write's not blocked since.
-async fn speaks_of_whom_it_should(tx: &mut Tx, lane: &Lane, attempts: &[Begin], known: &BTreeMap<DeliveryId, Raw>) -> Result<bool> {
-    let mut writes: Vec<(PatientId, Option<&EhrId>, bool)> = Vec::new();
-    for attempt in attempts.iter().filter(|attempt| attempt.means.is_some()) {
-        let raw = known.get(&attempt.delivery).ok_or(Error::Corrupt("deliveries"))?;
-        writes.push((raw.patient, attempt.subject.as_ref(), raw.state != State::Uncertain));
-    }
+async fn speaks_of_whom_it_should(tx: &mut Tx, lane: &Lane, attempts: &[Begin]) -> Result<bool> {
+    let writes: Vec<&Begin> = attempts.iter().filter(|attempt| attempt.means.is_some()).collect();
     if writes.is_empty() {
         return Ok(true);
     }
     let mut standing = BTreeMap::new();
-    for row in tx.rows(LINKS, args![&lane.tenant, json_list(writes.iter().map(|(patient, ..)| patient))]).await? {
-        standing.insert(PatientId(row.uuid("id")?), (row.ehr_id_opt("ehr_patient_id")?, row.boolean("blocked")?));
+    for row in tx.rows(PATIENTS, args![&lane.tenant, json_list(writes.iter().map(|write| &write.delivery))]).await? {
+        let blocks = row.boolean("blocked")? && row.text("state")? != State::Uncertain.word();
+        standing.insert(DeliveryId(row.uuid("id")?), (row.ehr_id_opt("ehr_patient_id")?, blocks));
     }
-    Ok(writes.into_iter().all(|(patient, subject, is_new)| {
-        let of = standing.get(&patient);
-        of.is_some_and(|(linked, blocked)| subject.is_none_or(|subject| linked.as_ref() == Some(subject)) && !(is_new && *blocked))
+    Ok(writes.into_iter().all(|write| {
+        let of = standing.get(&write.delivery);
+        of.is_some_and(|(linked, blocks)| write.subject.as_ref().is_none_or(|subject| linked.as_ref() == Some(subject)) && !blocks)
     }))
 }
 
-const LINKS: Sql = Sql {
-    sqlite: "SELECT p.id, p.ehr_patient_id, s.blocked IS NOT NULL AS blocked FROM json_each($2) j CROSS JOIN patients p \
-             LEFT JOIN streams s ON s.tenant_id = $1 AND s.patient_id = p.id WHERE p.tenant_id = $1 AND p.id = j.value",
-    postgres: "SELECT p.id, p.ehr_patient_id, s.blocked IS NOT NULL AS blocked FROM json_array_elements_text(CAST($2 AS json)) j(value) \
-               JOIN patients p ON p.tenant_id = $1 AND p.id = j.value LEFT JOIN streams s ON s.tenant_id = $1 AND s.patient_id = p.id",
+const PATIENTS: Sql = Sql {
+    sqlite: "SELECT d.id, d.state, p.ehr_patient_id, s.blocked IS NOT NULL AS blocked FROM json_each($2) j CROSS JOIN deliveries d \
+             JOIN patients p ON p.tenant_id = $1 AND p.id = d.patient_id LEFT JOIN streams s ON s.tenant_id = $1 AND s.patient_id = p.id \
+             WHERE d.tenant_id = $1 AND d.id = j.value",
+    postgres: "SELECT d.id, d.state, p.ehr_patient_id, s.blocked IS NOT NULL AS blocked FROM json_array_elements_text(CAST($2 AS json)) j(value) \
+               JOIN deliveries d ON d.tenant_id = $1 AND d.id = j.value JOIN patients p ON p.tenant_id = $1 AND p.id = d.patient_id \
+               LEFT JOIN streams s ON s.tenant_id = $1 AND s.patient_id = p.id",
 };

@@ -59,6 +59,33 @@ impl TwoLanes {
     }
 }
 
+/// How many have an attempt on record.
+async fn recorded(w: &World, ids: &[ObservationId]) -> usize {
+    let mut n = 0;
+    for id in ids {
+        n += usize::from(!w.delivery(*id).await.attempts.is_empty());
+    }
+    n
+}
+
+/// How many the EHR has.
+fn effects(w: &World, ids: &[ObservationId]) -> usize {
+    ids.iter().filter(|id| !w.effects(**id).is_empty()).count()
+}
+
+/// Those of which an attempt was recorded that never left.
+async fn not_sent(w: &World, ids: &[ObservationId]) -> Vec<ObservationId> {
+    let mut such = Vec::new();
+    for id in ids {
+        let attempts = w.delivery(*id).await.attempts;
+        let says_so = |attempt: &model::Attempt| attempt.message.as_ref().is_some_and(|said| said.starts_with("Not sent: while it waited"));
+        if attempts.iter().any(says_so) {
+            such.push(*id);
+        }
+    }
+    such
+}
+
 /// A node with sixteen workers sends no more batches at once than the hospital's admin allows.
 #[tokio::test]
 async fn no_more_lanes_are_at_an_ehr_at_once_than_max_concurrency_says() {
@@ -98,6 +125,23 @@ async fn who_waited_for_a_place_does_not_try_an_ehr_that_failed_meanwhile() {
     .await;
 }
 
+/// What waits is on record, so that it leaves at once when its place is free; it is sent once, and nothing of it before.
+#[tokio::test]
+async fn who_waits_for_a_place_is_recorded_meanwhile_and_goes_without_delay() {
+    on_each_with(own_id(), json!({"maxConcurrency": 1}), async |w| {
+        let patients = w.known_patients(80).await;
+        let ids = observe_all(w, &patients).await;
+        let two = TwoLanes::begin(w).await;
+        let recorded = recorded(w, &ids).await;
+        assert_eq!(effects(w, &ids), 0, "the first stands before its check");
+        let tried = two.go_on(w).await;
+        assert_eq!(tried, w.store.fleet().leases_for_a_place());
+        assert_eq!(effects(w, &ids), recorded, "all that was recorded went, and nothing else");
+        all_arrive(w, ids).await;
+    })
+    .await;
+}
+
 /// … nor writes for a patient that a person has linked anew meanwhile, or into an EHR that an admin has turned off.
 #[tokio::test]
 async fn who_waited_for_a_place_goes_by_what_holds_then() {
@@ -119,6 +163,9 @@ async fn who_waited_for_a_place_goes_by_what_holds_then() {
             }
             let tried = two.go_on(w).await;
             assert_eq!(tried, 1, "what was on its way went, and {} more", tried - 1);
+            let not_sent = not_sent(w, &ids).await;
+            // Who waited had recorded his batch (but where a lease is a place), and says of each row that it did not go.
+            assert_eq!(not_sent.is_empty(), w.store.fleet().leases_for_a_place() == 1, "{not_sent:?}");
             for (patient, link) in patients.iter().zip(links).filter(|_| by_person) {
                 let link = model::EhrId::new(link).unwrap();
                 w.tenant.link_by_person(w.clock.now(), *patient, Some(link), "ana").await.unwrap().unwrap();

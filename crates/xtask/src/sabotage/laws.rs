@@ -129,8 +129,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "no more of a tenant's lanes are at its EHR at once than maxConcurrency says",
         cuts: &[Cut {
             file: "crates/sync/src/places.rs",
-            find: "if self.place.is_none() {\n            let free",
-            replace: "if false {\n            let free",
+            find: "usize::try_from(most).unwrap_or(1).max(1)",
+            replace: "usize::try_from(most).unwrap_or(1).max(100)",
         }],
         watch: Watch::engine(&["places::no_more_lanes"]),
     },
@@ -161,6 +161,16 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         watch: Watch::store(&["beginning::nothing_is_begun_for_the_patient"]),
     },
     Sabotage {
+        name: "what-was-recorded-while-it-waited-goes-all-the-same",
+        rule: "law 3: what a person said of a patient holds for what has not begun, also where it is on record already",
+        cuts: &[Cut {
+            file: "crates/sync/src/lane.rs",
+            find: "if self.lane.may_still_go(attempts).await? {",
+            replace: "if self.lane.may_still_go(attempts).await? || !self.lost {",
+        }],
+        watch: Watch::engine(&["places::who_waited_for_a_place_goes_by"]),
+    },
+    Sabotage {
         name: "an-old-reading-links-anew",
         rule: "law 3: what was judged from a patient who was corrected since links nobody",
         cuts: &[Cut {
@@ -173,7 +183,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "a-new-write-for-who-was-held-since",
         rule: "law 3: a patient who was held while a write waited gets none",
-        cuts: &[Cut { file: "crates/store/src/lane/begin.rs", find: "!(is_new && *blocked)", replace: "(is_new || !*blocked || !is_new)" }],
+        cuts: &[Cut { file: "crates/store/src/lane/begin.rs", find: "&& !blocks", replace: "&& (*blocks || !blocks)" }],
         watch: Watch::store(&["beginning::nothing_new_is_begun_for_a_patient_who_was_held"]),
     },
     Sabotage {
