@@ -2,6 +2,7 @@
 //! JSON library marks numbers and raw text for itself.
 
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// The most values that one JSON text may hold to be read into memory. The largest CapabilityStatement and the largest
@@ -50,11 +51,11 @@ pub(crate) enum BadName {
 /// Looks at every name of a text that is known to be syntactically right JSON.
 pub(crate) fn check_names(text: &str) -> Result<(), BadName> {
     let bytes = text.as_bytes();
-    let mut frames: Vec<Frame> = Vec::new();
+    let mut frames: Vec<Frame<'_>> = Vec::new();
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         match byte {
-            b'{' => frames.push(Frame::Object { names: HashSet::new(), current: String::new(), name_next: true }),
+            b'{' => frames.push(Frame::Object { names: Names::default(), current: Cow::Borrowed(""), name_next: true }),
             b'[' => frames.push(Frame::Array { index: 0 }),
             b'}' | b']' => {
                 frames.pop();
@@ -70,12 +71,12 @@ pub(crate) fn check_names(text: &str) -> Result<(), BadName> {
                     && *name_next
                 {
                     *name_next = false;
-                    let name: Option<String> = text.get(at..end).and_then(|quoted| serde_json::from_str(quoted).ok());
-                    let Some(name) = name.filter(|name| !name.starts_with("$serde_json::private::")) else {
+                    let name = text.get(at..end).and_then(unquoted).filter(|name| !name.starts_with("$serde_json::private::"));
+                    let Some(name) = name else {
                         return Err(BadName::Unreadable(path(&frames, false)));
                     };
                     current.clone_from(&name);
-                    if !names.insert(name) {
+                    if !names.add(name) {
                         return Err(BadName::Twice(path(&frames, true)));
                     }
                 }
@@ -89,9 +90,38 @@ pub(crate) fn check_names(text: &str) -> Result<(), BadName> {
     Ok(())
 }
 
-enum Frame {
-    Object { names: HashSet<String>, current: String, name_next: bool },
+/// What a quoted text says; borrowed where nothing in it is escaped.
+fn unquoted(quoted: &str) -> Option<Cow<'_, str>> {
+    let plain = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if plain.contains('\\') { serde_json::from_str(quoted).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(plain)) }
+}
+
+enum Frame<'t> {
+    Object { names: Names<'t>, current: Cow<'t, str>, name_next: bool },
     Array { index: usize },
+}
+
+/// The names of one object so far. Nearly all objects have few: those are looked through.
+#[derive(Default)]
+struct Names<'t> {
+    few: Vec<Cow<'t, str>>,
+    many: HashSet<Cow<'t, str>>,
+}
+
+impl<'t> Names<'t> {
+    const FEW: usize = 16;
+
+    /// False: it is one of them already.
+    fn add(&mut self, name: Cow<'t, str>) -> bool {
+        if self.few.contains(&name) {
+            return false;
+        }
+        if self.few.len() < Self::FEW {
+            self.few.push(name);
+            return true;
+        }
+        self.many.insert(name)
+    }
 }
 
 /// The position behind the closing quote of the string that opens at `start`.
@@ -138,6 +168,10 @@ mod tests {
         assert_eq!(twice(r#"{"a":[{"x":"}"},{"b":{"c":"\"","c":null}}]}"#), "a[1].b.c");
         assert_eq!(twice(r#"{"status":"final","\u0073tatus":"x"}"#), "status");
         assert_eq!(check_names(r#"{"a":{"a":{"a":"a"}},"b":["a","a",{"a":1}]}"#), Ok(()));
+        let wide = |last: usize| format!("{{{}}}", (0..100).chain([last]).map(|n| format!("\"n{n}\":1")).collect::<Vec<_>>().join(","));
+        assert_eq!(check_names(&wide(100)), Ok(()));
+        assert_eq!(twice(&wide(3)), "n3");
+        assert_eq!(twice(&wide(70)), "n70");
         assert_eq!(check_names(r#"["a",{"b":"{\"b\":1,\"b\":2}"}]"#), Ok(()));
     }
 

@@ -99,15 +99,20 @@ impl Resource {
         if raw.trim().is_empty() {
             return Err(ParseError::Empty);
         }
-        serde_json::from_str::<&RawValue>(raw).map_err(|error| bad_json(&error))?;
+        let well_formed = || serde_json::from_str::<&RawValue>(raw).map_err(|error| bad_json(&error));
         if !is_bounded(raw.as_bytes()) {
+            well_formed()?;
             return Err(ParseError::TooManyValues { most: VALUES_MAX });
+        }
+        let value = serde_json::from_str::<Value>(raw);
+        if value.is_err() {
+            well_formed()?;
         }
         check_names(raw).map_err(|bad| match bad {
             BadName::Twice(path) => ParseError::DuplicateName { path },
             BadName::Unreadable(path) => ParseError::BadName { path },
         })?;
-        let value: Value = serde_json::from_str(raw).map_err(|error| bad_json(&error))?;
+        let value = value.map_err(|error| bad_json(&error))?;
         let fields = match value {
             Value::Object(fields) => fields,
             other => return Err(ParseError::NotAnObject { found: kind(&other) }),

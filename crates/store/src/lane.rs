@@ -329,7 +329,7 @@ impl Lane {
     /// they are now ([`Lane::begin`]). It says nothing of the lease.
     pub async fn may_still_go(&self, attempts: Vec<Begin>) -> Result<bool> {
         let lane = self.clone();
-        self.inner.db.read(move |tx| Box::pin(async move { begin::holds(tx, &lane, &attempts).await })).await
+        self.inner.db.read(move |tx| Box::pin(async move { begin::may_still_go(tx, &lane, &attempts).await })).await
     }
 
     /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step.

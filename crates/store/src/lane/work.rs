@@ -87,7 +87,7 @@ macro_rules! rows {
              FROM chosen c CROSS JOIN deliveries d \
              LEFT JOIN observations o ON o.tenant_id = $1 AND o.id = d.observation_id \
              LEFT JOIN observation_versions v ON v.tenant_id = $1 AND v.observation_id = d.observation_id AND v.version = d.version \
-             WHERE d.tenant_id = $1 AND d.id = c.id ORDER BY CASE WHEN d.state = 'delivered' THEN 1 ELSE 0 END, CASE WHEN d.observation_id IS NULL THEN 0 ELSE 1 END, d.seq"
+             WHERE d.tenant_id = $1 AND d.id = c.id"
         )
     };
 }
@@ -109,7 +109,8 @@ async fn rows_of(tx: &mut Tx, lane: &Lane, key: &DataKey, now: Timestamp, genera
     let rows = tx.rows(ROWS, args![&lane.tenant, patient.id, now, generation]).await?;
     // The sequence of the newest that waits; below zero where it is of a backlog.
     let newest = rows.first().map_or(Ok(None), |row| row.int_opt("newest_waiting"))?;
-    let rows: Vec<WorkRow> = rows.iter().map(|row| read(row, key, now, generation, patient)).collect::<Result<_>>()?;
+    let mut rows: Vec<WorkRow> = rows.iter().map(|row| read(row, key, now, generation, patient)).collect::<Result<_>>()?;
+    rows.sort_by_key(|row| (row.state == State::Delivered, matches!(row.resource, ResourceKey::Observation(_)), row.seq));
     let open = rows.iter().filter(|row| !row.state.is_final());
     let more = open.clone().count() > 1 || newest.is_some_and(|newest| open.clone().all(|row| row.seq < newest.abs()));
     Ok(Shown { fresh: newest.is_some_and(|newest| newest > 0), more, rows })

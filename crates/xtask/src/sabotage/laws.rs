@@ -155,8 +155,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "law 3: what a person said of a patient holds for what has not begun, however long ago its turn was read",
         cuts: &[Cut {
             file: "crates/store/src/lane/begin.rs",
-            find: "linked.as_ref() == Some(subject)",
-            replace: "(linked.is_some() || !subject.as_str().is_empty())",
+            find: "row.linked.as_ref() == Some(subject)",
+            replace: "(row.linked.is_some() || !subject.as_str().is_empty())",
         }],
         watch: Watch::store(&["beginning::nothing_is_begun_for_the_patient"]),
     },
@@ -183,7 +183,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "a-new-write-for-who-was-held-since",
         rule: "law 3: a patient who was held while a write waited gets none",
-        cuts: &[Cut { file: "crates/store/src/lane/begin.rs", find: "&& !blocks", replace: "&& (*blocks || !blocks)" }],
+        cuts: &[Cut { file: "crates/store/src/lane/begin.rs", find: "|| !row.blocked)", replace: "|| !row.blocked || row.blocked)" }],
         watch: Watch::store(&["beginning::nothing_new_is_begun_for_a_patient_who_was_held"]),
     },
     Sabotage {
