@@ -342,7 +342,8 @@ fn entry_response(raw: &RawValue) -> EntryResponse {
     if resource.is_some_and(unbounded) || response.get("outcome").is_some_and(unbounded) {
         return EntryResponse::default();
     }
-    let in_resource = resource.and_then(outcome_at);
+    let is_outcome = |raw: &&RawValue| fields(raw).is_some_and(|head| text(&head, "resourceType").as_deref() == Some("OperationOutcome"));
+    let in_resource = resource.filter(is_outcome).and_then(outcome_at);
     EntryResponse {
         status: response.get("status").and_then(|raw| leading_status(raw.get())),
         location: text(&response, "location").as_deref().and_then(location),

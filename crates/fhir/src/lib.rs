@@ -34,4 +34,4 @@ pub mod validate;
 pub use identifier::Identifier;
 pub use reference::Reference;
 pub use resource::{NotInterpreted, ParseError, Resource};
-pub use validate::validate;
+pub use validate::{validate, validate_written};

@@ -28,19 +28,27 @@ impl std::fmt::Display for Issue {
 /// # Errors
 /// Everything that is wrong, in the order of the resource.
 pub fn validate(resource_type: &str, resource: &Value) -> Result<(), Vec<Issue>> {
+    validate_written(resource_type, resource, &resource.to_string())
+}
+
+/// The same of one that is written already, as this text.
+///
+/// # Errors
+/// As [`validate`].
+pub fn validate_written(resource_type: &str, resource: &Value, text: &str) -> Result<(), Vec<Issue>> {
     if resource.get("resourceType").and_then(Value::as_str) != Some(resource_type) {
         let detail = format!("This is not the resource type {resource_type}.");
         return Err(vec![Issue { expression: format!("{resource_type}.resourceType"), detail }]);
     }
-    let mut issues = model_issues(resource_type, resource);
+    let mut issues = model_issues(resource_type, text);
     rules::check(resource_type, resource, &mut issues);
     let mut seen = std::collections::HashSet::new();
     issues.retain(|issue| seen.insert(issue.expression.clone()));
     if issues.is_empty() { Ok(()) } else { Err(issues) }
 }
 
-fn model_issues(resource_type: &str, resource: &Value) -> Vec<Issue> {
-    match fhirkit::from_json::<Model>(&resource.to_string()) {
+fn model_issues(resource_type: &str, text: &str) -> Vec<Issue> {
+    match fhirkit::from_json::<Model>(text) {
         Ok((_, issues)) => issues
             .into_iter()
             .filter(|issue| issue.severity == fhirkit::Severity::Error)

@@ -104,11 +104,11 @@ fn build(
         }
         _ => return Err("Its content is of another kind than its resource.".to_owned()),
     };
-    if let Err(issues) = fhir::validate(ours.resource_type, &resource) {
+    let body = serde_json::to_string(&resource).map_err(|_| "It cannot be written as JSON.".to_owned())?;
+    if let Err(issues) = fhir::validate_written(ours.resource_type, &resource, &body) {
         let named: Vec<String> = issues.iter().take(3).map(ToString::to_string).collect();
         return Err(format!("It is no valid R4 {} and was not sent. {}", ours.resource_type, named.join(" ")));
     }
-    let body = serde_json::to_string(&resource).map_err(|_| "It cannot be written as JSON.".to_owned())?;
     let kind = ours.resource_type;
     let request = match (&target, means) {
         (Target::Put(_), _) => format!("PUT {kind}/{{id}}"),
