@@ -8,8 +8,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "rule 2: the same PUT may go again within its settle time; later it is read first",
         cuts: &[Cut {
             file: "crates/store/src/lane/begin.rs",
-            find: "    next(raw.state, &raw.facts(now)",
-            replace: "    raw.state == State::Uncertain || next(raw.state, &raw.facts(now)",
+            find: "Ok(next(raw.state, &raw.facts(now)",
+            replace: "Ok(raw.state == State::Uncertain || next(raw.state, &raw.facts(now)",
         }],
         watch: Watch::store(&["beginning::a_put_is_repeated"]),
     },
