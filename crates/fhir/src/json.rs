@@ -10,16 +10,32 @@ use std::collections::HashSet;
 /// without a bound 16 MiB of text would become a gigabyte.
 pub const VALUES_MAX: usize = 100_000;
 
-/// Whether a text holds no more than [`VALUES_MAX`] values, names not counted. Looks at the text alone and takes no memory;
-/// for a text that is not JSON the answer means nothing.
+/// Whether a text may be read into memory: it holds no more than [`VALUES_MAX`] values, names not counted, and none of the names by
+/// which our JSON library marks raw text, for what stands in such a text it would read as values too. Looks at the text alone and takes
+/// next to no memory; for a text that is not JSON the answer means nothing.
 #[must_use]
 pub fn is_bounded(text: &[u8]) -> bool {
+    look_through(text, |string| !is_reserved(string))
+}
+
+/// The same without the look at the names, for those who ask [`check_names`].
+#[must_use]
+pub fn has_few_values(text: &[u8]) -> bool {
+    look_through(text, |_| true)
+}
+
+/// Counts the values; `pass` sees each string with its quotes.
+fn look_through(text: &[u8], pass: impl Fn(&[u8]) -> bool) -> bool {
     let (mut values, mut at) = (1usize, 0);
     while let Some(&byte) = text.get(at) {
         match byte {
             b',' | b'[' | b'{' => values += 1,
             b'"' => {
-                at = end_of_string(text, at);
+                let end = end_of_string(text, at);
+                if !text.get(at..end).is_none_or(&pass) {
+                    return false;
+                }
+                at = end;
                 continue;
             }
             _ => {}
@@ -32,6 +48,15 @@ pub fn is_bounded(text: &[u8]) -> bool {
     true
 }
 
+/// How names begin that mean something to our JSON library and nothing to anybody else.
+const RESERVED: &str = "$serde_json::private::";
+
+/// Whether this text in quotes begins so, however it is escaped.
+fn is_reserved(quoted: &[u8]) -> bool {
+    matches!(quoted.get(1), Some(b'$' | b'\\'))
+        && std::str::from_utf8(quoted).is_ok_and(|quoted| unquoted(quoted).is_some_and(|name| name.starts_with(RESERVED)))
+}
+
 /// Reads a text of bounded size, with or without a byte order mark; `None` for anything else.
 #[must_use]
 pub fn bounded(body: &[u8]) -> Option<Value> {
@@ -41,15 +66,18 @@ pub fn bounded(body: &[u8]) -> Option<Value> {
 
 /// A name that will not do.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum BadName {
+pub enum BadName {
     /// It stands twice in one object; where, as a path of names and indices.
     Twice(String),
     /// It cannot be read as text, or is reserved.
     Unreadable(String),
 }
 
-/// Looks at every name of a text that is known to be syntactically right JSON.
-pub(crate) fn check_names(text: &str) -> Result<(), BadName> {
+/// Looks at every name of a text, before anything of it is read into memory.
+///
+/// # Errors
+/// The first name that will not do. For a text that is not JSON the answer means nothing.
+pub fn check_names(text: &str) -> Result<(), BadName> {
     let bytes = text.as_bytes();
     let mut frames: Vec<Frame<'_>> = Vec::new();
     let mut at = 0;
@@ -71,7 +99,7 @@ pub(crate) fn check_names(text: &str) -> Result<(), BadName> {
                     && *name_next
                 {
                     *name_next = false;
-                    let name = text.get(at..end).and_then(unquoted).filter(|name| !name.starts_with("$serde_json::private::"));
+                    let name = text.get(at..end).and_then(unquoted).filter(|name| !name.starts_with(RESERVED));
                     let Some(name) = name else {
                         return Err(BadName::Unreadable(path(&frames, false)));
                     };
@@ -173,6 +201,18 @@ mod tests {
         assert_eq!(twice(&wide(3)), "n3");
         assert_eq!(twice(&wide(70)), "n70");
         assert_eq!(check_names(r#"["a",{"b":"{\"b\":1,\"b\":2}"}]"#), Ok(()));
+    }
+
+    #[test]
+    fn what_stands_in_a_string_is_never_read_as_values() {
+        for name in ["$serde_json::private::RawValue", "\\u0024serde_json::private::RawValue", "$serde_json\\u003a:private::RawValue"] {
+            let text = format!(r#"{{"a":[{{"{name}":"[1,1]"}}]}}"#);
+            assert!(serde_json::from_str::<Value>(&text).is_ok_and(|read| read["a"][0][1] == 1), "else there is nothing to guard against");
+            assert!(!is_bounded(text.as_bytes()), "{text}");
+            assert_eq!(bounded(text.as_bytes()), None);
+            assert!(matches!(check_names(&text), Err(BadName::Unreadable(_))));
+        }
+        assert!(is_bounded(br#"{"url":"$validate","text":"\n$","$serde_json":1}"#));
     }
 
     #[test]

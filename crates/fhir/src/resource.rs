@@ -1,7 +1,7 @@
 //! A resource: its text, kept as it came, and a thin reading of what all resources share.
 
 use crate::identifier::Identifier;
-use crate::json::{BadName, VALUES_MAX, check_names, is_bounded};
+use crate::json::{BadName, VALUES_MAX, check_names, has_few_values};
 use model::EhrId;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -100,19 +100,19 @@ impl Resource {
             return Err(ParseError::Empty);
         }
         let well_formed = || serde_json::from_str::<&RawValue>(raw).map_err(|error| bad_json(&error));
-        if !is_bounded(raw.as_bytes()) {
+        if !has_few_values(raw.as_bytes()) {
             well_formed()?;
             return Err(ParseError::TooManyValues { most: VALUES_MAX });
         }
-        let value = serde_json::from_str::<Value>(raw);
-        if value.is_err() {
+        // Before anything is read, for what stands behind a reserved name would be read too.
+        if let Err(bad) = check_names(raw) {
             well_formed()?;
+            return Err(match bad {
+                BadName::Twice(path) => ParseError::DuplicateName { path },
+                BadName::Unreadable(path) => ParseError::BadName { path },
+            });
         }
-        check_names(raw).map_err(|bad| match bad {
-            BadName::Twice(path) => ParseError::DuplicateName { path },
-            BadName::Unreadable(path) => ParseError::BadName { path },
-        })?;
-        let value = value.map_err(|error| bad_json(&error))?;
+        let value: Value = serde_json::from_str(raw).map_err(|error| bad_json(&error))?;
         let fields = match value {
             Value::Object(fields) => fields,
             other => return Err(ParseError::NotAnObject { found: kind(&other) }),
