@@ -325,13 +325,6 @@ impl Lane {
         })
     }
 
-    /// Whether writes that were recorded a while ago, and of which no byte was sent, may still go: by the configuration and the links as
-    /// they are now ([`Lane::begin`]). It says nothing of the lease.
-    pub async fn may_still_go(&self, attempts: Vec<Begin>) -> Result<bool> {
-        let lane = self.clone();
-        self.inner.db.read(move |tx| Box::pin(async move { begin::may_still_go(tx, &lane, &attempts).await })).await
-    }
-
     /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step.
     ///
     /// Where the lease is lost, each answer is still kept with its attempt as a late one.

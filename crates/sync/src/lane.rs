@@ -124,17 +124,6 @@ pub(crate) fn limit_ms(engine: &Engine, stored: &StoredConnection) -> i64 {
     stored.connection.request_timeout_ms.min(engine.lease_ms - 2 * engine.margin_ms()).max(100)
 }
 
-/// What became of the beginning of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Begun {
-    /// It is recorded, and goes now.
-    ToBeSent,
-    /// It is recorded, but must not go: that is to be written down.
-    ToBeTakenBack,
-    /// Nothing is recorded, or the lease is lost.
-    Nothing,
-}
-
 /// A lane while it is worked.
 pub(crate) struct LaneTurn {
     pub(crate) engine: Arc<Engine>,
@@ -276,30 +265,6 @@ impl LaneTurn {
             self.lost = true;
         }
         Ok(!self.lost)
-    }
-
-    /// The same for a batch of new writes. Where no place is free it is recorded meanwhile, so that it leaves as soon as one is: then
-    /// what holds is looked at once more.
-    pub(crate) async fn begin_batch(&mut self, attempts: Vec<Begin>) -> Result<Begun, Error> {
-        if self.way.enter_at_once(self.stored.connection.max_concurrency) {
-            return Ok(if self.begin(attempts).await? { Begun::ToBeSent } else { Begun::Nothing });
-        }
-        self.keep_lease().await?;
-        if self.stopped() {
-            return Ok(Begun::Nothing);
-        }
-        if self.lane.begin(self.engine.now(), attempts.clone()).await? == Fenced::Lost {
-            self.lost = true;
-            return Ok(Begun::Nothing);
-        }
-        if self.enter().await? {
-            if self.lane.may_still_go(attempts).await? {
-                return Ok(Begun::ToBeSent);
-            }
-            // The next claim sees all as it is.
-            self.connection_next = Some(self.engine.now());
-        }
-        Ok(if self.lost { Begun::Nothing } else { Begun::ToBeTakenBack })
     }
 
     /// Writes results.

@@ -91,22 +91,19 @@ impl Way {
     /// Takes one of `most` places, in the order of coming, unless it has one. False: nothing more is to be begun, for the node ends, or
     /// the connection has failed since the turn began, which what was read then does not know.
     pub(crate) async fn enter(&mut self, most: u32) -> bool {
-        if !self.enter_at_once(most) {
-            let free = self.room.get_or_insert_with(|| self.door.room(most)).clone();
-            self.slot.give_back();
-            self.place = free.acquire_owned().await.ok();
-            self.slot.take_again().await;
-        }
-        !self.slot.ended.is_cancelled() && self.door.failures.load(Ordering::SeqCst) == self.failures_before
-    }
-
-    /// The same where one is free just now. False: none is.
-    pub(crate) fn enter_at_once(&mut self, most: u32) -> bool {
         if self.place.is_none() {
             let free = self.room.get_or_insert_with(|| self.door.room(most)).clone();
-            self.place = free.try_acquire_owned().ok();
+            self.place = match free.clone().try_acquire_owned() {
+                Ok(place) => Some(place),
+                Err(_) => {
+                    self.slot.give_back();
+                    let place = free.acquire_owned().await.ok();
+                    self.slot.take_again().await;
+                    place
+                }
+            };
         }
-        self.place.is_some()
+        !self.slot.ended.is_cancelled() && self.door.failures.load(Ordering::SeqCst) == self.failures_before
     }
 
     /// All is answered: others may be there while it is written down.

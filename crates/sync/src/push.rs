@@ -207,7 +207,7 @@ pub(crate) async fn settled(lane: &mut LaneTurn, planned: &Planned, outcome: Out
         // Our own last check kept it: the connection did nothing wrong.
         _ if outcome.withheld => {
             end.class = Class::Unreachable;
-            end.message = outcome.message.clone();
+            end.message = Some("Not sent: the time left of the lease was too short.".to_owned());
             Written::Failed { connection_next: Some(lane.engine.now()) }
         }
         class if class.scope() == Scope::Connection && class != Class::BadResponse => {

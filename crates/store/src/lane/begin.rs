@@ -119,12 +119,6 @@ async fn may_be_sent(tx: &mut Tx, lane: &Lane, now: Timestamp, id: DeliveryId, s
     Ok(next(raw.state, &raw.facts(now), &Event::Turn { now }).state == State::InFlight)
 }
 
-/// Whether writes that were recorded a while ago may still go.
-pub(super) async fn may_still_go(tx: &mut Tx, lane: &Lane, attempts: &[Begin]) -> Result<bool> {
-    let rows = Row::load(tx, lane, attempts).await?;
-    may_go(tx, lane, attempts, &rows).await
-}
-
 /// Whether what a turn went by still holds: the configuration and the installation, and for each write the link of its patient; and
 /// whether no patient of a new write was blocked since.
 async fn may_go(tx: &mut Tx, lane: &Lane, attempts: &[Begin], rows: &BTreeMap<DeliveryId, Row>) -> Result<bool> {

@@ -2,7 +2,7 @@
 //! stands alone. It aims at two seconds (PRODUCT, effect ledger, rule 11).
 
 use super::{Planned, Target, begin, call, log, send_each, settled, write_down};
-use crate::lane::{Begun, LaneTurn};
+use crate::lane::LaneTurn;
 use crate::late;
 use ehr::client::{Answer, Entry};
 use ehr::reply::{Interaction, Outcome};
@@ -12,9 +12,6 @@ use model::{Class, Means, Proof, State};
 use serde_json::value::RawValue;
 use store::Error;
 
-/// What is read of an attempt that was recorded while others were at the EHR, and did not follow them.
-const TAKEN_BACK: &str =
-    "Not sent: while it waited for its turn the connection failed, something that it goes by was changed, or Ponte was ended.";
 /// What a batch aims at, ms.
 const AIM_MS: i64 = 2000;
 
@@ -64,10 +61,8 @@ async fn send_alone(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<usize, E
 async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(Vec<Planned>, Vec<Planned>)>, Error> {
     let label = format!("POST (batch of {})", chunk.len());
     let chunk: Vec<Planned> = chunk.into_iter().map(|one| Planned { request: label.clone(), attempt: lane.new_attempt(), ..one }).collect();
-    match lane.begin_batch(chunk.iter().map(begin).collect()).await? {
-        Begun::ToBeSent => {}
-        Begun::ToBeTakenBack => return take_back(lane, &chunk).await.map(|()| None),
-        Begun::Nothing => return Ok(None),
+    if !lane.begin(chunk.iter().map(begin).collect()).await? {
+        return Ok(None);
     }
     let entries = chunk.iter().filter_map(|one| entry(lane, one)).collect::<Vec<Entry>>();
     if entries.len() != chunk.len() {
@@ -136,18 +131,6 @@ async fn one_batch(lane: &mut LaneTurn, chunk: Vec<Planned>) -> Result<Option<(V
     let mut first: Vec<Planned> = chunk.into_iter().map(|one| unsent(lane, one)).collect();
     let second = first.split_off(first.len() / 2);
     Ok(Some((first, second)))
-}
-
-/// No byte of it left: it is certainly not applied.
-async fn take_back(lane: &mut LaneTurn, chunk: &[Planned]) -> Result<(), Error> {
-    lane.way.leave();
-    let outcome = Outcome { withheld: true, ..Outcome::ours(Class::Unreachable, TAKEN_BACK) };
-    let mut settlements = Vec::new();
-    for one in chunk {
-        log(lane, one, &outcome, None);
-        settlements.push(settled(lane, one, outcome.clone()).await?);
-    }
-    lane.settle(settlements).await
 }
 
 /// Whether a created row's answer leaves nothing to be asked of the EHR.

@@ -161,16 +161,6 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         watch: Watch::store(&["beginning::nothing_is_begun_for_the_patient"]),
     },
     Sabotage {
-        name: "what-was-recorded-while-it-waited-goes-all-the-same",
-        rule: "law 3: what a person said of a patient holds for what has not begun, also where it is on record already",
-        cuts: &[Cut {
-            file: "crates/sync/src/lane.rs",
-            find: "if self.lane.may_still_go(attempts).await? {",
-            replace: "if self.lane.may_still_go(attempts).await? || !self.lost {",
-        }],
-        watch: Watch::engine(&["places::who_waited_for_a_place_goes_by"]),
-    },
-    Sabotage {
         name: "an-old-reading-links-anew",
         rule: "law 3: what was judged from a patient who was corrected since links nobody",
         cuts: &[Cut {
