@@ -368,6 +368,16 @@ fn crammed() -> Vec<(&'static str, &'static [Verb], Hostile)> {
         ("issues without number, with an error", &[Read, Update, Batch], |s| {
             Box::pin(async move { filled(s, 422, r#"{"resourceType":"OperationOutcome","issue":["#, "{}", "]}").await })
         }),
+        ("a text that our JSON library would open", &[Read, Update, Search, Batch, Capabilities, Discovery, Token], |s| {
+            Box::pin(async move {
+                filled(s, 200, r#"{"resourceType":"CapabilityStatement","x":{"$serde_json::private::RawValue":"["#, "1", r#"]"}}"#).await
+            })
+        }),
+        ("the same with an error", &[Read, Update, Batch], |s| {
+            Box::pin(async move {
+                filled(s, 422, r#"{"resourceType":"OperationOutcome","x":{"$serde_json::private::RawValue":"["#, "1", r#"]"}}"#).await
+            })
+        }),
         ("a number that no machine can hold", &[Read, Create, Search, Token], |s| {
             let body =
                 r#"{"resourceType":"Observation","id":"o-1","valueQuantity":{"value":1e999999},"total":1e999999,"expires_in":1e999999}"#;

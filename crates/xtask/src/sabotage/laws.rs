@@ -161,6 +161,26 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         watch: Watch::store(&["beginning::nothing_is_begun_for_the_patient"]),
     },
     Sabotage {
+        name: "what-was-withdrawn-while-it-waited-goes",
+        rule: "a version that nobody wants any more before a byte of it has left never leaves",
+        cuts: &[Cut {
+            file: "crates/store/src/lane/begin.rs",
+            find: "if matches!(state, State::Pending | State::RetryScheduled) {",
+            replace: "if !matches!(state, State::Uncertain) {",
+        }],
+        watch: Watch::engine(&["places::who_waited_for_a_place_brings_neither"]),
+    },
+    Sabotage {
+        name: "a-text-is-read-as-values",
+        rule: "an answer of 16 MiB takes no gigabyte of memory",
+        cuts: &[Cut {
+            file: "crates/fhir/src/json.rs",
+            find: "|string| !is_reserved(string)",
+            replace: "|string| !is_reserved(string) || !string.is_empty()",
+        }],
+        watch: Watch { package: "ponte-fhir", program: None, filters: &["json::tests::what_stands_in_a_string"] },
+    },
+    Sabotage {
         name: "an-old-reading-links-anew",
         rule: "law 3: what was judged from a patient who was corrected since links nobody",
         cuts: &[Cut {
