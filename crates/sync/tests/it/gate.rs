@@ -7,9 +7,8 @@ use ehr::transport::{HttpTransport, LastCheck, Reply, Request, Sent, Transport};
 use futures::future::BoxFuture;
 use http::{HeaderName, HeaderValue, Method};
 use model::{Class, Timestamp};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use tokio::sync::oneshot;
 use url::Url;
 
@@ -104,8 +103,6 @@ pub struct Gate {
     /// Requests between node and EHR just now.
     there: AtomicUsize,
     most_there: AtomicUsize,
-    /// How far away the EHR is, ms.
-    far: AtomicU64,
 }
 
 /// A request between node and EHR, until it is answered or given up.
@@ -126,7 +123,6 @@ impl Gate {
             passed: Mutex::default(),
             there: AtomicUsize::new(0),
             most_there: AtomicUsize::new(0),
-            far: AtomicU64::new(0),
         })
     }
 
@@ -174,11 +170,6 @@ impl Gate {
     /// How many requests with this method and this part in path or body.
     pub fn count(&self, method: &str, part: &str) -> usize {
         self.passed().iter().filter(|p| p.is(method, part)).count()
-    }
-
-    /// The EHR is so many milliseconds away from now on.
-    pub fn far_away(&self, ms: u64) {
-        self.far.store(ms, Ordering::SeqCst);
     }
 
     /// How many requests were there at once since this was asked last.
@@ -230,10 +221,6 @@ impl Transport for Gate {
             let now_there = self.there.fetch_add(1, Ordering::SeqCst) + 1;
             self.most_there.fetch_max(now_there, Ordering::SeqCst);
             let _there = There(&self.there);
-            let far = self.far.load(Ordering::SeqCst);
-            if far > 0 {
-                tokio::time::sleep(Duration::from_millis(far)).await;
-            }
             let path = request.url.path().to_owned() + &request.url.query().map(|q| format!("?{q}")).unwrap_or_default();
             let passing = Passed { at: self.clock.now(), method: request.method.clone(), path, body: request.body.clone() };
             let rule = self.rule(&request);

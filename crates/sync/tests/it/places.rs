@@ -76,12 +76,17 @@ async fn no_more_lanes_are_at_an_ehr_at_once_than_max_concurrency_says() {
     for most in [1, 2] {
         on_each_with(own_id(), json!({"maxConcurrency": most}), async |w| {
             let patients = w.known_patients(40).await;
-            // The first batch of a connection is a trial of its own; then batches are known here.
             let _ = w.node.gate.most_at_once();
-            w.node.gate.far_away(20);
             let ids = observe_all(w, &patients).await;
+            let mut answered: Vec<Frozen> =
+                (0..most).map(|_| w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::AfterTheAnswer)).collect();
             let ended = CancellationToken::new();
             let node = tokio::spawn(w.node.engine.clone().run(16, ended.clone()));
+            for one in &mut answered {
+                one.stands().await;
+            }
+            let_others_come_to_the_door().await;
+            answered.into_iter().for_each(Frozen::wake);
             w.until(|| ids.iter().all(|id| !w.effects(*id).is_empty())).await;
             ended.cancel();
             node.await.unwrap();
