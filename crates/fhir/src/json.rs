@@ -1,6 +1,7 @@
 //! What JSON must be before FHIR may read it: names are unique (R4 json), and no name is one of those by which our
 //! JSON library marks numbers and raw text for itself.
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -16,12 +17,6 @@ pub const VALUES_MAX: usize = 100_000;
 #[must_use]
 pub fn is_bounded(text: &[u8]) -> bool {
     look_through(text, |string| !is_reserved(string))
-}
-
-/// The same without the look at the names, for those who ask [`check_names`].
-#[must_use]
-pub fn has_few_values(text: &[u8]) -> bool {
-    look_through(text, |_| true)
 }
 
 /// Counts the values; `pass` sees each string with its quotes.
@@ -73,11 +68,34 @@ pub enum BadName {
     Unreadable(String),
 }
 
-/// Looks at every name of a text, before anything of it is read into memory.
+/// Why a text is not read.
+#[derive(Debug)]
+pub enum Unread {
+    /// It holds more than [`VALUES_MAX`] values.
+    TooManyValues,
+    /// It is not JSON.
+    NotJson(serde_json::Error),
+    /// A name will not do.
+    BadName(BadName),
+}
+
+/// Reads a text whole, with each name once. What it says of itself is looked at before anything is read into memory, for what stands
+/// behind a reserved name would be read too.
 ///
 /// # Errors
-/// The first name that will not do. For a text that is not JSON the answer means nothing.
-pub fn check_names(text: &str) -> Result<(), BadName> {
+/// Too many values, whatever else it is; then that it is not JSON; then the first name that will not do.
+pub fn strict(text: &str) -> Result<Value, Unread> {
+    if !look_through(text.as_bytes(), |_| true) {
+        return Err(Unread::TooManyValues);
+    }
+    if let Err(bad) = check_names(text) {
+        return Err(serde_json::from_str::<IgnoredAny>(text).err().map_or(Unread::BadName(bad), Unread::NotJson));
+    }
+    serde_json::from_str(text).map_err(Unread::NotJson)
+}
+
+/// Looks at every name of a text. For one that is not JSON the answer means nothing.
+fn check_names(text: &str) -> Result<(), BadName> {
     let bytes = text.as_bytes();
     let mut frames: Vec<Frame<'_>> = Vec::new();
     let mut at = 0;

@@ -1,9 +1,9 @@
 //! A resource: its text, kept as it came, and a thin reading of what all resources share.
 
 use crate::identifier::Identifier;
-use crate::json::{BadName, VALUES_MAX, check_names, has_few_values};
+use crate::json::{self, BadName, Unread, VALUES_MAX};
 use model::EhrId;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 
 /// The system of the SUBSETTED tag (R4 search#summary).
@@ -99,20 +99,15 @@ impl Resource {
         if raw.trim().is_empty() {
             return Err(ParseError::Empty);
         }
-        let well_formed = || serde_json::from_str::<&RawValue>(raw).map_err(|error| bad_json(&error));
-        if !has_few_values(raw.as_bytes()) {
-            well_formed()?;
-            return Err(ParseError::TooManyValues { most: VALUES_MAX });
-        }
-        // Before anything is read, for what stands behind a reserved name would be read too.
-        if let Err(bad) = check_names(raw) {
-            well_formed()?;
-            return Err(match bad {
-                BadName::Twice(path) => ParseError::DuplicateName { path },
-                BadName::Unreadable(path) => ParseError::BadName { path },
-            });
-        }
-        let value: Value = serde_json::from_str(raw).map_err(|error| bad_json(&error))?;
+        let value = json::strict(raw).map_err(|why| match why {
+            Unread::TooManyValues => match serde_json::from_str::<IgnoredAny>(raw) {
+                Ok(_) => ParseError::TooManyValues { most: VALUES_MAX },
+                Err(error) => bad_json(&error),
+            },
+            Unread::NotJson(error) => bad_json(&error),
+            Unread::BadName(BadName::Twice(path)) => ParseError::DuplicateName { path },
+            Unread::BadName(BadName::Unreadable(path)) => ParseError::BadName { path },
+        })?;
         let fields = match value {
             Value::Object(fields) => fields,
             other => return Err(ParseError::NotAnObject { found: kind(&other) }),

@@ -2,7 +2,7 @@
 
 use super::{Begin, Lane};
 use crate::engine::{Sql, Tx, args};
-use crate::ledger::raw::{Raw, json_list, lock_patients_of};
+use crate::ledger::raw::{Raw, json_list, lock_streams_of};
 use crate::{Error, Result, standing};
 use model::delivery::{Event, next};
 use model::{DeliveryId, EhrId, Means, State, Timestamp};
@@ -21,11 +21,9 @@ pub(super) enum Begun {
 
 /// Records them all, or says that one of them may not go.
 pub(super) async fn begin(tx: &mut Tx, lane: &Lane, now: Timestamp, attempts: Vec<Begin>) -> Result<Begun> {
-    if !tx.is_alone() {
-        let ids: Vec<DeliveryId> = attempts.iter().map(|attempt| attempt.delivery).collect();
-        lock_patients_of(tx, &lane.tenant, &ids).await?;
-    }
-    let rows = Row::load(tx, lane, &attempts).await?;
+    let ids: Vec<DeliveryId> = attempts.iter().map(|attempt| attempt.delivery).collect();
+    lock_streams_of(tx, &lane.tenant, &ids).await?;
+    let rows = Row::load(tx, lane, &ids).await?;
     for attempt in &attempts {
         let row = rows.get(&attempt.delivery).filter(|row| row.shard == lane.shard).ok_or(Error::Corrupt("deliveries"))?;
         if attempt.means.is_some() && !may_be_sent(tx, lane, now, attempt.delivery, row.state).await? {
@@ -82,10 +80,9 @@ struct Row {
 }
 
 impl Row {
-    async fn load(tx: &mut Tx, lane: &Lane, attempts: &[Begin]) -> Result<BTreeMap<DeliveryId, Self>> {
-        let ids = json_list(attempts.iter().map(|attempt| &attempt.delivery));
+    async fn load(tx: &mut Tx, lane: &Lane, ids: &[DeliveryId]) -> Result<BTreeMap<DeliveryId, Self>> {
         let mut all = BTreeMap::new();
-        for row in tx.rows(ROWS, args![&lane.tenant, ids]).await? {
+        for row in tx.rows(ROWS, args![&lane.tenant, json_list(ids)]).await? {
             let one = Self {
                 shard: row.int("shard")?,
                 state: standing::state_of(&row)?,

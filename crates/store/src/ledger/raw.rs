@@ -63,9 +63,7 @@ impl Raw {
 
     /// The rows with these ids, by one statement, with their patients' streams locked.
     pub(crate) async fn load_locked(tx: &mut Tx, tenant: &TenantId, ids: &[DeliveryId]) -> Result<BTreeMap<DeliveryId, Self>> {
-        if !tx.is_alone() {
-            lock_patients_of(tx, tenant, ids).await?;
-        }
+        lock_streams_of(tx, tenant, ids).await?;
         Self::load_all(tx, tenant, ids).await
     }
 
@@ -214,6 +212,11 @@ pub(crate) async fn supersede_older(tx: &mut Tx, tenant: &TenantId, now: Timesta
         }
     }
     Ok(())
+}
+
+/// Locks the streams of the patients whose deliveries these are, where others write too.
+pub(crate) async fn lock_streams_of(tx: &mut Tx, tenant: &TenantId, deliveries: &[DeliveryId]) -> Result<()> {
+    if tx.is_alone() { Ok(()) } else { lock_patients_of(tx, tenant, deliveries).await.map(drop) }
 }
 
 /// Locks the streams of the patients whose deliveries these are, in everybody's order, and names the patients.

@@ -155,6 +155,7 @@ async fn who_waited_for_a_place_brings_neither_what_was_withdrawn_nor_what_was_c
         let two = TwoLanes::begin(w).await;
         let waiting = not_begun(w, &ids).await;
         let (withdrawn, corrected) = waiting.split_at(waiting.len() / 2);
+        assert!(!withdrawn.is_empty() && !corrected.is_empty());
         for id in withdrawn {
             w.withdraw(*id).await;
         }
