@@ -92,20 +92,22 @@ pub async fn lay_down(file: &Path, rows: &[(Accepted, EhrId)]) {
     pool.close().await;
 }
 
-/// Runs the loop as a process of its own, as Ponte is one, and gives what it says of itself.
-pub async fn run_beside(file: &Path, base: &str, authorization: Option<&str>) -> Done {
+/// Runs the loop as a process of its own, as Ponte is one, and gives what it says of itself; in a sentence, why it broke off.
+pub async fn run_beside(file: &Path, base: &str, authorization: Option<&str>) -> Result<Done, String> {
     let mut command = tokio::process::Command::new(std::env::current_exe().unwrap());
-    command.arg("bare").arg("--file").arg(file).arg("--base").arg(base).stdin(Stdio::null()).stderr(Stdio::inherit());
+    command.arg("bare").arg("--file").arg(file).arg("--base").arg(base).stdin(Stdio::null());
     if let Some(authorization) = authorization {
         command.env("PONTE_BENCH_AUTHORIZATION", authorization);
     }
     let output = command.output().await.unwrap();
-    assert!(output.status.success(), "the bare loop broke off");
-    serde_json::from_slice(&output.stdout).unwrap()
+    if !output.status.success() {
+        return Err(format!("The bare loop broke off. {}", String::from_utf8_lossy(&output.stderr).trim_end()));
+    }
+    Ok(serde_json::from_slice(&output.stdout).unwrap())
 }
 
 /// The loop itself; what it has done goes to stdout.
-pub async fn run(wish: Wish) {
+pub async fn run(wish: Wish) -> Result<(), String> {
     let pool = durable(&wish.file, u32::try_from(wish.connections).unwrap()).await;
     let client = reqwest::Client::new();
     let authorization = std::env::var("PONTE_BENCH_AUTHORIZATION").ok();
@@ -118,10 +120,11 @@ pub async fn run(wish: Wish) {
         .collect();
     let mut rows = 0;
     for lane in lanes {
-        rows += lane.await.unwrap();
+        rows += lane.await.unwrap()?;
     }
     let done = Done { rows, seconds: began.elapsed().as_secs_f64(), cpu_s: cpu_s("self"), peak_mib: memory_mib("self", "VmHWM") };
     println!("{}", serde_json::to_string(&done).unwrap());
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -142,14 +145,20 @@ struct AnswerOfOne {
 }
 
 /// One connection's share: every n-th row.
-async fn carry(pool: &SqlitePool, client: &reqwest::Client, wish: &Wish, lane: usize, authorization: Option<&str>) -> usize {
+async fn carry(
+    pool: &SqlitePool,
+    client: &reqwest::Client,
+    wish: &Wish,
+    lane: usize,
+    authorization: Option<&str>,
+) -> Result<usize, String> {
     let (of, lane, batch) = (i64::try_from(wish.connections).unwrap(), i64::try_from(lane).unwrap(), i64::try_from(wish.batch).unwrap());
     let (mut carried, mut after) = (0, 0_i64);
     loop {
         let sql = "SELECT n, id, resource FROM waiting WHERE n > $1 AND n % $2 = $3 AND status IS NULL ORDER BY n LIMIT $4";
         let rows: Vec<(i64, String, String)> =
             sqlx::query_as(sql).bind(after).bind(of).bind(lane).bind(batch).fetch_all(pool).await.unwrap();
-        let Some((last, ..)) = rows.last() else { return carried };
+        let Some((last, ..)) = rows.last() else { return Ok(carried) };
         after = *last;
         let mut bundle = String::from(r#"{"resourceType":"Bundle","type":"batch","entry":["#);
         for (at, (_, id, resource)) in rows.iter().enumerate() {
@@ -163,13 +172,19 @@ async fn carry(pool: &SqlitePool, client: &reqwest::Client, wish: &Wish, lane: u
         if let Some(authorization) = authorization {
             request = request.header("authorization", authorization);
         }
-        let answer = request.body(bundle).send().await.unwrap().bytes().await.unwrap();
-        let answer: Answer = serde_json::from_slice(&answer).unwrap();
-        assert_eq!(answer.entry.len(), rows.len());
+        let answer = request.body(bundle).send().await.map_err(|why| format!("The EHR did not answer: {why}."))?;
+        let http = answer.status();
+        let answer = answer.bytes().await.map_err(|why| format!("The EHR's answer ended early: {why}."))?;
+        let answer: Answer = serde_json::from_slice(&answer).map_err(|_| format!("The EHR answered a batch with {http} and no Bundle."))?;
+        if answer.entry.len() != rows.len() {
+            return Err(format!("The EHR answered {} entries of {}.", answer.entry.len(), rows.len()));
+        }
         let mut tx = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
         for ((n, ..), entry) in rows.iter().zip(answer.entry) {
             let AnswerOfOne { status, location, etag } = entry.response;
-            assert!(status.starts_with('2'), "the EHR answered {status}");
+            if !status.starts_with('2') {
+                return Err(format!("The EHR answered an entry with {status}."));
+            }
             let sql = "UPDATE waiting SET status = $2, location = $3, etag = $4 WHERE n = $1";
             sqlx::query(sql).bind(n).bind(status).bind(location).bind(etag).execute(&mut *tx).await.unwrap();
         }

@@ -55,14 +55,19 @@ async fn main() -> ExitCode {
         What::Fairness(wish) => fairness::run(&wish).await,
         What::Accept(wish) => accept::run(&wish).await,
         What::Pull(wish) => pull::run(&wish).await,
-        What::Ehr(wish) => {
-            if let Err(sentence) = own::run(&wish).await {
-                eprintln!("{sentence}");
-                return ExitCode::FAILURE;
-            }
-        }
+        What::Ehr(wish) => return ended(own::run(&wish).await),
         What::Scale(wish) => scale::run(&wish).await,
-        What::Bare(wish) => bare::run(wish).await,
+        What::Bare(wish) => return ended(bare::run(wish).await),
     }
     ExitCode::SUCCESS
+}
+
+fn ended(result: Result<(), String>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            ExitCode::FAILURE
+        }
+    }
 }

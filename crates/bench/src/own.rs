@@ -74,7 +74,7 @@ pub async fn run(wish: &Wish) -> Result<(), String> {
     store.close().await;
     let file = folder.path().join("bare.db");
     bare::lay_down(&file, &with_theirs(&others, &linked)).await;
-    let bare = bare::run_beside(&file, &wish.url, authorization.as_deref()).await;
+    let bare = bare::run_beside(&file, &wish.url, authorization.as_deref()).await?;
 
     let node = Node::start(folder.path(), &[], &[]).await;
     let (api, began, cpu) = (Api::of(&client, &node.url, &ward.id), Instant::now(), cpu_s(&node.pid));

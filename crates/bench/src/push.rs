@@ -57,7 +57,7 @@ async fn beside(wish: &Wish, latency: u64) -> (Done, Done) {
 
     let file = folder.path().join("bare.db");
     bare::lay_down(&file, &with_theirs(&rows, &patients)).await;
-    let bare = bare::run_beside(&file, &site.base, None).await;
+    let bare = bare::run_beside(&file, &site.base, None).await.unwrap();
     // The same rows anew: what the bare loop has brought is forgotten, as are the conditions that it would meet.
     let site_writes = site.writes();
     site.sandbox.reset();

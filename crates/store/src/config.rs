@@ -196,6 +196,24 @@ impl Tenant {
             })
             .await
     }
+
+    /// Gives a probe back that asked the EHR nothing, so that another lane's takes its place at once. One that was answered, or that
+    /// failed, is over already.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn give_back_probe(&self, until: Timestamp) -> Result<()> {
+        let tenant = self.id.clone();
+        self.inner
+            .db
+            .write(move |tx| {
+                Box::pin(async move {
+                    let sql = "UPDATE connections SET probe_until = NULL WHERE tenant_id = $1 AND probe_until = $2";
+                    tx.execute(sql, args![&tenant, until]).await.map(drop)
+                })
+            })
+            .await
+    }
 }
 
 /// Connections whose secrets were opened, by tenant: the config row, its revision, the settings.

@@ -325,6 +325,17 @@ impl Lane {
         })
     }
 
+    /// Makes sure that what the turn goes by still holds before it asks something that no delivery is about: the configuration is the
+    /// one that it was opened with, and the installation still sends. Where it does not, the lane is given back.
+    pub async fn goes_on(&self, now: Timestamp) -> Result<Fenced> {
+        let lane = self.clone();
+        if self.inner.db.read(move |tx| Box::pin(async move { begin::goes_by_what_holds(tx, &lane).await })).await? {
+            return Ok(Fenced::Mine);
+        }
+        let _: Fenced = self.clone().release(now, None).await?;
+        Ok(Fenced::Lost)
+    }
+
     /// Writes results: one transaction, fenced. Keeps counters, streams, observations and patients in step.
     ///
     /// Where the lease is lost, each answer is still kept with its attempt as a late one.

@@ -145,6 +145,10 @@ async fn a_circuit_opens_lets_one_probe_through_and_closes() {
         let probes = join_all((0..8).map(|_| tenant.take_probe(NOW.plus_ms(1000), NOW.plus_ms(9000)))).await;
         assert_eq!(probes.into_iter().filter(|taken| *taken.as_ref().unwrap()).count(), 1);
         assert!(tenant.take_probe(NOW.plus_ms(9000), NOW.plus_ms(9999)).await.unwrap(), "whoever had it died");
+        tenant.give_back_probe(NOW.plus_ms(9000)).await.unwrap();
+        assert!(!tenant.take_probe(NOW.plus_ms(9001), NOW.plus_ms(9999)).await.unwrap(), "somebody gave back what another has");
+        tenant.give_back_probe(NOW.plus_ms(9999)).await.unwrap();
+        assert!(tenant.take_probe(NOW.plus_ms(9001), NOW.plus_ms(9999)).await.unwrap(), "nobody has it");
         tenant.connection_works(NOW.plus_ms(10_000), true, false).await.unwrap();
         let runtime = tenant.runtime().await.unwrap();
         assert_eq!((runtime.failures, runtime.circuit_open, runtime.not_before, runtime.last_class), (0, false, None, None));

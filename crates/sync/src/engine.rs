@@ -115,7 +115,8 @@ impl Engine {
                 () = shutdown.cancelled() => break,
                 slot = Slot::of(&semaphore, &shutdown) => match slot { Some(slot) => slot, None => break },
             };
-            match self.claim((slots / 2).max(1)).await {
+            let most_pulls = (slots / 2).max(1);
+            match self.claim(most_pulls).await {
                 Ok(Some(claimed)) => {
                     let engine = self.clone();
                     under_way.spawn(async move {
@@ -126,12 +127,12 @@ impl Engine {
                 }
                 Ok(None) => {
                     drop(slot);
-                    self.wait(&shutdown).await;
+                    self.wait(&shutdown, most_pulls).await;
                 }
                 Err(error) => {
                     drop(slot);
                     tracing::error!(%error, "the database did not answer a claim; asking again in a second");
-                    self.wait(&shutdown).await;
+                    self.wait(&shutdown, most_pulls).await;
                 }
             }
         }
@@ -140,12 +141,12 @@ impl Engine {
     }
 
     /// The bell is a hint; a second's poll stands behind it.
-    async fn wait(&self, shutdown: &CancellationToken) {
+    async fn wait(&self, shutdown: &CancellationToken, most_pulls: usize) {
         let second = Duration::from_secs(1);
+        // What is due may be a pull, of which this node has as many as it may: that ends no sooner for being asked for.
+        let shortest = Duration::from_millis(if self.pulls_running.load(Ordering::Relaxed) < most_pulls { 5 } else { 100 });
         let until_due = match self.store.fleet().next_due().await {
-            Ok(Some(due)) => {
-                Duration::from_millis(u64::try_from(due.ms_since(self.now())).unwrap_or(0)).clamp(Duration::from_millis(5), second)
-            }
+            Ok(Some(due)) => Duration::from_millis(u64::try_from(due.ms_since(self.now())).unwrap_or(0)).clamp(shortest, second),
             _ => second,
         };
         tokio::select! {

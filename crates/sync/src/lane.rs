@@ -43,8 +43,8 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
         Some(stored) if may_send => gate(engine, &lane, stored, &runtime, now).await?,
         Some(_) | None => Gate::Closed(now.plus_ms(IDLE_MS)),
     };
-    let (probe, stored) = match (waits_until, stored) {
-        (Gate::Open { probe }, Some(stored)) => (probe, stored),
+    let (probe_until, stored) = match (waits_until, stored) {
+        (Gate::Open { probe_until }, Some(stored)) => (probe_until, stored),
         (Gate::Closed(until), _) => return released(lane.release(now, Some(until)).await?),
         (Gate::Open { .. }, None) => return released(lane.release(now, Some(now.plus_ms(IDLE_MS))).await?),
     };
@@ -58,7 +58,7 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
         lane,
         stored,
         runtime,
-        probe,
+        probe: probe_until.is_some(),
         connection_next: None,
         said_works: false,
         lost: false,
@@ -68,7 +68,10 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
     };
     at_work.rounds(work).await?;
     at_work.way.leave();
-    let LaneTurn { lane, connection_next, lost, worked, .. } = at_work;
+    let LaneTurn { lane, connection_next, lost, worked, probe, failed, .. } = at_work;
+    if let Some(until) = probe_until.filter(|_| probe && !failed.load(Ordering::Relaxed)) {
+        lane.tenant().give_back_probe(until).await?;
+    }
     if lost {
         return Ok(());
     }
@@ -91,7 +94,10 @@ fn released(_: Fenced) -> Result<(), Error> {
 }
 
 enum Gate {
-    Open { probe: bool },
+    Open {
+        /// It failed last: this turn has the one probe until then.
+        probe_until: Option<Timestamp>,
+    },
     Closed(Timestamp),
 }
 
@@ -105,9 +111,13 @@ async fn gate(engine: &Engine, lane: &Lane, stored: &StoredConnection, runtime: 
     }
     if runtime.failed_last() {
         let until = now.plus_ms(limit_ms(engine, stored).saturating_mul(2).max(1000));
-        return Ok(if lane.tenant().take_probe(now, until).await? { Gate::Open { probe: true } } else { Gate::Closed(now.plus_ms(500)) });
+        return Ok(if lane.tenant().take_probe(now, until).await? {
+            Gate::Open { probe_until: Some(until) }
+        } else {
+            Gate::Closed(now.plus_ms(500))
+        });
     }
-    Ok(Gate::Open { probe: false })
+    Ok(Gate::Open { probe_until: None })
 }
 
 /// So many patients have their turn in one round.
@@ -199,7 +209,7 @@ impl LaneTurn {
             }
             if let Some(at) = turn.write {
                 match work.rows[at].resource {
-                    ResourceKey::Patient(_) if !self.enter().await? => return Ok(true),
+                    ResourceKey::Patient(_) if !self.enter_to_ask().await? => return Ok(true),
                     ResourceKey::Patient(_) => {
                         linking::deliver_patient(self, &work, &work.rows[at]).await?;
                         self.way.leave();
@@ -253,6 +263,14 @@ impl LaneTurn {
             self.connection_next = Some(self.engine.now());
         }
         self.keep_lease().await?;
+        Ok(!self.stopped())
+    }
+
+    /// The same, before something is asked of which no attempt is recorded.
+    pub(crate) async fn enter_to_ask(&mut self) -> Result<bool, Error> {
+        if self.enter().await? && self.lane.goes_on(self.engine.now()).await? == Fenced::Lost {
+            self.lost = true;
+        }
         Ok(!self.stopped())
     }
 
@@ -420,7 +438,7 @@ impl LaneTurn {
         let mut ready = fresh;
         let mut stale = stale.into_iter().peekable();
         while stale.peek().is_some() && !self.stopped() {
-            if !self.enter().await? {
+            if !self.enter_to_ask().await? {
                 break;
             }
             let chunk: Vec<(PatientWork, usize)> = stale.by_ref().take(AT_ONCE).collect();

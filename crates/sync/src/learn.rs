@@ -17,7 +17,7 @@ pub(crate) async fn learn(lane: &mut LaneTurn) -> Result<(), Error> {
     if read_at.is_some_and(|at| now.ms_since(at) < DAY_MS) {
         return Ok(());
     }
-    if !lane.enter().await? {
+    if !lane.enter_to_ask().await? {
         return Ok(());
     }
     let call = Call { only_if: None, ..call(lane) };

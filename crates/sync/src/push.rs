@@ -11,7 +11,7 @@ pub(crate) use prepare::{Planned, Target, write_patient};
 use crate::ask::{ended, judge_read, told_apart};
 use crate::found::{Judged, found_in, judge, judge_content};
 use crate::lane::{AT_ONCE, LaneTurn, limit_ms};
-use crate::settle::{Written, settle_refused_by_us, settle_write};
+use crate::settle::{Written, settle_not_repeated, settle_refused_by_us, settle_write};
 use crate::{late, learn};
 use ehr::client::{Answer, Call, Next, Put};
 use ehr::reply::Outcome;
@@ -69,8 +69,7 @@ pub(crate) async fn write_all(lane: &mut LaneTurn, ready: Vec<(PatientWork, usiz
 pub(crate) async fn repeat(lane: &mut LaneTurn, work: &PatientWork, row: WorkRow) -> Result<(), Error> {
     match prepare::again(lane, work, &row) {
         Ok(planned) => send_one(lane, planned).await,
-        // It cannot be built again: ask instead, when its time has come.
-        Err(_) => Ok(()),
+        Err(_) => lane.settle(vec![settle_not_repeated(&lane.terms(), &row)]).await,
     }
 }
 

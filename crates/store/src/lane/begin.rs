@@ -128,7 +128,7 @@ async fn may_go(tx: &mut Tx, lane: &Lane, attempts: &[Begin], rows: &BTreeMap<De
 }
 
 /// Whether the configuration is the one that the turn was opened with, and the installation still sends.
-async fn goes_by_what_holds(tx: &mut Tx, lane: &Lane) -> Result<bool> {
+pub(super) async fn goes_by_what_holds(tx: &mut Tx, lane: &Lane) -> Result<bool> {
     let Some(revision) = lane.revision else { return Ok(true) };
     let sql = "SELECT id, revision FROM fhir_integration_configs WHERE tenant_id = $1";
     let now = tx.row(sql, args![&lane.tenant]).await?.map(|row| Ok::<_, Error>((row.uuid("id")?, row.int("revision")?))).transpose()?;

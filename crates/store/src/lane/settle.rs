@@ -141,13 +141,15 @@ impl<'a> Settling<'a> {
         };
         let delivered_at = (state == State::Delivered && raw.delivered_at.is_none()).then_some(self.now);
         let (audit_at, audit_stage) = settlement.audit.map_or((None, 0), |(at, stage)| (Some(at), stage));
+        // What kept it so far is told by its attempts: nobody reads a refusal beside what has arrived.
+        let arrives = state == State::Delivered && raw.state != State::Delivered;
         let written = tx.execute(
             "UPDATE deliveries SET state = $17, reason = $18, due_at = $19, \
                claims = $3, tries = tries + $4, round_tries = CASE WHEN $5 THEN $4 ELSE round_tries + $4 END, \
                proven_not_applied = COALESCE($6, proven_not_applied), ehr_id = COALESCE($7, ehr_id), ehr_version = COALESCE($8, ehr_version), \
                first_failed_at = COALESCE(first_failed_at, $9), down_ms_then = COALESCE($10, down_ms_then), \
                delivered_at = COALESCE(delivered_at, $11), audit_at = $12, audit_stage = $13, \
-               sealed_message = COALESCE($14, sealed_message), updated_at = $15 \
+               sealed_message = CASE WHEN $20 THEN $14 ELSE COALESCE($14, sealed_message) END, updated_at = $15 \
              WHERE tenant_id = $1 AND id = $2 AND state = CAST($16 AS TEXT)",
             args![
                 self.tenant,
@@ -168,7 +170,8 @@ impl<'a> Settling<'a> {
                 raw.state.word(),
                 state.word(),
                 reason,
-                due_at
+                due_at,
+                arrives
             ],
         )
         .await?;

@@ -1,7 +1,7 @@
 //! `maxConcurrency` counts lanes that are at the EHR, however many are read and written down meanwhile.
 
 use crate::gate::{Frozen, Stop, Which};
-use crate::world::{World, on_each_with, own_id};
+use crate::world::{MINUTE, World, on_each_with, own_id};
 use model::ObservationId;
 use serde_json::json;
 use std::sync::Arc;
@@ -41,8 +41,12 @@ struct TwoLanes {
 
 impl TwoLanes {
     async fn begin(w: &World) -> Self {
+        Self::at(w, Which::new("POST", &w.ward.base), Stop::BeforeTheCheck).await
+    }
+
+    async fn at(w: &World, which: Which, stop: Stop) -> Self {
         let passed_before = w.node.gate.passed().len();
-        let mut first = w.node.gate.freeze(Which::new("POST", &w.ward.base), Stop::BeforeTheCheck);
+        let mut first = w.node.gate.freeze(which, stop);
         let leads = w.node.step_aside();
         first.stands().await;
         let waits = w.node.step_aside();
@@ -144,6 +148,24 @@ async fn who_waited_for_a_place_goes_by_what_holds_then() {
         })
         .await;
     }
+}
+
+/// … nor so much as reads a Patient in an EHR that an admin has turned off.
+#[tokio::test]
+async fn who_waited_for_a_place_reads_nothing_where_the_connection_was_turned_off() {
+    on_each_with(own_id(), json!({"maxConcurrency": 1}), async |w| {
+        let patients = w.known_patients(80).await;
+        w.clock.to(w.clock.now().plus_ms(11 * MINUTE));
+        let ids = observe_all(w, &patients).await;
+        let two = TwoLanes::at(w, Which::new("GET", "/Patient/"), Stop::AfterTheAnswer).await;
+        w.configure(&w.tenant, &w.ward.base, json!({"enabled": false, "maxConcurrency": 1})).await;
+        let read = w.node.gate.passed().len();
+        two.go_on(w).await;
+        assert_eq!(w.node.gate.last(w.node.gate.passed().len() - read), Vec::<String>::new(), "it was turned off before");
+        w.configure(&w.tenant, &w.ward.base, json!({"enabled": true, "maxConcurrency": 1})).await;
+        all_arrive(w, ids).await;
+    })
+    .await;
 }
 
 /// … nor brings what was withdrawn meanwhile, for no byte of it had left, and of what was corrected the newest alone.

@@ -47,6 +47,53 @@ async fn a_rows_own_failures_wait_on_the_same_schedule_and_a_used_up_round_waits
         gaps_are(&w.node.gate.times("PUT", &pain.to_string()), &[1000, 2000, 4000, 8000]);
         w.holds(pain, "3");
         assert_eq!(w.tenant.runtime().await.unwrap().failures, 0, "a lost answer is the row's, not the connection's");
+        let delivery = w.delivery(pain).await;
+        assert!(delivery.attempts.iter().any(|attempt| attempt.message.is_some()), "nobody can read what went wrong");
+        assert_eq!(delivery.message, None, "what went wrong stands beside what has arrived");
+    })
+    .await;
+}
+
+/// Its patient is unlinked while nobody knows what became of it: it cannot be sent again, and rests until its attempt has settled.
+#[tokio::test]
+async fn what_cannot_be_sent_again_rests_until_it_may_be_asked_about() {
+    on_each(own_id(), async |w| {
+        let patient = w.known_patient().await;
+        let pain = w.observe(patient, "3").await;
+        w.next(1, Fault::CutAfterCommit, "PUT", pain);
+        w.work().await;
+        w.tenant.link_by_person(w.clock.now(), patient, None, "ana").await.unwrap().unwrap();
+        w.go_on_for(5 * SECOND).await;
+        let delivery = w.delivery(pain).await;
+        let settled = delivery.attempts[0].settle_until.unwrap();
+        assert!(settled > w.clock.now());
+        assert_eq!(delivery.next_attempt_at, Some(settled.plus_ms(1)), "its lane is claimed again and again: {delivery:?}");
+        w.settle_down().await;
+        w.holds(pain, "3");
+        w.is_delivered(pain).await;
+        assert_eq!(w.effects(pain).len(), 1);
+    })
+    .await;
+}
+
+/// The connection's one probe is whose turn it is, and goes on at once from who has nothing to ask.
+#[tokio::test]
+async fn a_probe_that_asked_nothing_keeps_nobody_waiting() {
+    on_each(own_id(), async |w| {
+        let patients = w.known_patients(9).await;
+        let (unlinked, waiting) = patients.split_at(8);
+        for patient in unlinked {
+            let pain = w.observe(*patient, "3").await;
+            w.next(1, Fault::CutAfterCommit, "PUT", pain);
+        }
+        w.work().await;
+        for patient in unlinked {
+            w.tenant.link_by_person(w.clock.now(), *patient, None, "ana").await.unwrap().unwrap();
+        }
+        let pain = w.observe(waiting[0], "4").await;
+        w.next(1, Fault::Status503Outcome, "PUT", pain);
+        w.go_on_for(10 * SECOND).await;
+        w.holds(pain, "4");
     })
     .await;
 }
