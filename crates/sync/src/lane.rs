@@ -68,8 +68,8 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
     };
     at_work.rounds(work).await?;
     at_work.way.leave();
-    let LaneTurn { lane, connection_next, lost, worked, probe, failed, .. } = at_work;
-    if let Some(until) = probe_until.filter(|_| probe && !failed.load(Ordering::Relaxed)) {
+    let LaneTurn { lane, connection_next, lost, worked, .. } = at_work;
+    if let Some(until) = probe_until {
         lane.tenant().give_back_probe(until).await?;
     }
     if lost {

@@ -41,19 +41,38 @@ const PROBED_MS: i64 = 1000;
 pub async fn run_pull(engine: &Engine, claim: PullClaim) -> Result<(), Error> {
     let (patient, state, stored, runtime) = claim.load().await?;
     let failures = state.failures;
-    let end = match gate(engine, &claim, &patient, stored.as_ref(), &runtime).await? {
+    let end = match gate(engine, &claim, &patient, stored, &runtime).await? {
         Gate::Closed(end) => end,
-        Gate::Open { ehr_id } => match stored {
-            Some(stored) => work(engine, &claim, patient, state, stored, runtime, ehr_id).await?,
-            None => End::not_now("not_configured", "The tenant has no connection.", None),
-        },
+        Gate::Open { ehr_id, stored, probe_until } => {
+            let end = work(engine, &claim, patient, state, *stored, runtime, ehr_id).await?;
+            if let Some(until) = probe_until {
+                claim.tenant().give_back_probe(until).await?;
+            }
+            end
+        }
     };
     give_back(engine, claim, failures, end).await
 }
 
 enum Gate {
-    Open { ehr_id: EhrId },
+    Open {
+        ehr_id: EhrId,
+        stored: Box<StoredConnection>,
+        /// The connection failed last: this pull has the one probe until then.
+        probe_until: Option<Timestamp>,
+    },
     Closed(End),
+}
+
+/// Where a person's word keeps it from being pulled: it is due again as soon as that changes.
+fn not_wanted(stored: Option<&StoredConnection>, now: Timestamp) -> Option<End> {
+    let (outcome, message) = match stored.map(|stored| &stored.connection) {
+        None => ("not_configured", "The tenant has no connection."),
+        Some(connection) if !connection.enabled => ("disabled", "The connection is switched off."),
+        Some(connection) if !connection.pulls() => ("pull_off", "The connection only pushes (syncDirection)."),
+        Some(_) => return None,
+    };
+    Some(End::not_now(outcome, message, Some(now)))
 }
 
 /// Whether this patient can be pulled now; one probe at a time where the connection failed last.
@@ -61,20 +80,15 @@ async fn gate(
     engine: &Engine,
     claim: &PullClaim,
     patient: &Patient,
-    stored: Option<&StoredConnection>,
+    stored: Option<StoredConnection>,
     runtime: &Runtime,
 ) -> Result<Gate, Error> {
     let closed = |outcome, message, again_at| Ok(Gate::Closed(End::not_now(outcome, message, again_at)));
     let now = engine.now();
-    let Some(stored) = stored else {
-        return closed("not_configured", "The tenant has no connection.", None);
-    };
-    if !stored.connection.enabled {
-        return closed("disabled", "The connection is switched off.", None);
+    if let Some(end) = not_wanted(stored.as_ref(), now) {
+        return Ok(Gate::Closed(end));
     }
-    if !stored.connection.pulls() {
-        return closed("pull_off", "The connection only pushes (syncDirection).", None);
-    }
+    let Some(stored) = stored.map(Box::new) else { return closed("not_configured", "The tenant has no connection.", None) };
     let Some(ehr_id) = readable(patient) else {
         let message = patient.link.problem.map_or("The patient is not linked to a Patient of the EHR yet.", reading::sentence);
         return closed("patient_unlinked", message, None);
@@ -82,8 +96,10 @@ async fn gate(
     if let Some(until) = runtime.not_before.filter(|until| *until > now) {
         return closed(waiting_word(runtime), "The EHR failed last; we try again by ourselves.", Some(until));
     }
+    let mut probe_until = None;
     if runtime.failed_last() {
-        let until = now.plus_ms(limit_ms(engine, stored).saturating_mul(2).max(1000));
+        let until = now.plus_ms(limit_ms(engine, &stored).saturating_mul(2).max(1000));
+        probe_until = Some(until);
         if !claim.tenant().take_probe(now, until).await? {
             return closed(
                 waiting_word(runtime),
@@ -92,7 +108,7 @@ async fn gate(
             );
         }
     }
-    Ok(Gate::Open { ehr_id })
+    Ok(Gate::Open { ehr_id, stored, probe_until })
 }
 
 /// The EHR's id to read, where the link is in use or is held for something that another reading can show to be over.

@@ -6,7 +6,7 @@ use super::ask::DENIED_MS;
 use super::checkpoint::Checkpoint;
 use super::row::{Reader, Row};
 use super::walk::{Mode, NotByValue, Onward, Seen, Step, Walk, fingerprint};
-use super::{connection_failed, limit_ms, missing, of_the_connection};
+use super::{connection_failed, limit_ms, missing, not_wanted, of_the_connection};
 use crate::breaker;
 use crate::engine::Engine;
 use crate::reading::{self, Reading};
@@ -167,6 +167,9 @@ impl<'a> Turn<'a> {
 
     /// One page: asked, read, stored. `None`: the lease is lost.
     async fn page(&mut self, at: &mut Checkpoint) -> Result<Option<Stepped>, Error> {
+        if let Some(end) = self.changed_meanwhile().await? {
+            return Ok(Some(Stepped::Ended(end)));
+        }
         if !self.keep_lease(at).await? {
             return Ok(None);
         }
@@ -213,6 +216,17 @@ impl<'a> Turn<'a> {
             Step::Done => Stepped::Done,
             Step::Stuck(stuck) => Stepped::Ended(self.incomplete(at, stuck.sentence()).await?),
         }))
+    }
+
+    /// What an admin says holds from the next page on: it is asked under the configuration of now, from the checkpoint, or not at all.
+    async fn changed_meanwhile(&self) -> Result<Option<End>, Error> {
+        let (now, present) = (self.engine.now(), self.claim.tenant().connection().await?);
+        let same = present.as_ref().is_some_and(|present| (present.id, present.revision) == (self.stored.id, self.stored.revision));
+        if same {
+            return Ok(None);
+        }
+        let changed = || End::not_now("pull_incomplete", "The configuration was changed meanwhile; we go on with it.", Some(now));
+        Ok(Some(not_wanted(present.as_ref(), now).unwrap_or_else(changed)))
     }
 
     /// A row of this patient: into the walk, and to the store unless it was met in this pull.

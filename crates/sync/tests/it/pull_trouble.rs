@@ -255,6 +255,35 @@ async fn a_tenant_that_does_not_pull_is_not_pulled_and_goes_on_when_it_does() {
     }
 }
 
+/// What an admin says holds from the next page on.
+#[tokio::test]
+async fn a_pull_that_is_turned_off_asks_for_no_further_page_and_goes_on_from_there_when_it_is_turned_on() {
+    for (off, word) in [(json!({"enabled": false}), "disabled"), (json!({"syncDirection": "push"}), "pull_off")] {
+        on_each(small_pages(&[]), async |w| {
+            let patient = linked(w, "p1").await;
+            writes_many(w, "p1", 300);
+            w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
+            let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(8), Stop::AfterTheAnswer);
+            let under_way = w.node.step_aside();
+            stands.stands().await;
+            w.configure(&w.tenant, &w.ward.base, off.clone()).await;
+            let asked = searches(w).len();
+            stands.wake();
+            under_way.await.unwrap();
+            w.go_on_for(HOUR).await;
+            assert_eq!(searches(w).len(), asked, "it was turned off before");
+            assert_eq!(state(w, patient).await.outcome.as_deref(), Some(word));
+            assert_eq!(w.store.fleet().next_due().await.unwrap(), None, "a pull is due that nobody may begin");
+            w.configure(&w.tenant, &w.ward.base, json!({"enabled": true, "syncDirection": "bidirectional"})).await;
+            w.work().await;
+            complete(&state(w, patient).await);
+            assert_eq!(current(w, patient).await, there(w, "p1"));
+            assert!(searches(w).len() < asked + 12, "it began anew: {} requests after {asked}", searches(w).len() - asked);
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn the_schedule_pulls_everybody_once_over_all_nodes_and_missed_runs_are_one() {
     use ponte_sync::schedule::{Job, Schedules, run_due};
