@@ -171,6 +171,36 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         watch: Watch::engine(&["places::who_waited_for_a_place_brings_neither"]),
     },
     Sabotage {
+        name: "a-connection-that-is-off-is-read",
+        rule: "nothing is asked for a delivery once an admin has turned the connection off",
+        cuts: &[Cut {
+            file: "crates/sync/src/lane.rs",
+            find: "if self.enter().await? && self.lane.goes_on(self.engine.now()).await? == Fenced::Lost {",
+            replace: "if self.enter().await? && false {",
+        }],
+        watch: Watch::engine(&["places::who_waited_for_a_place_reads_nothing"]),
+    },
+    Sabotage {
+        name: "a-connection-that-is-off-is-pulled-to-the-end",
+        rule: "no further page is asked once an admin has turned the connection off",
+        cuts: &[Cut {
+            file: "crates/sync/src/pull/turn.rs",
+            find: "        if same {\n            return Ok(None);\n        }\n        let changed",
+            replace: "        if same || present.is_some() {\n            return Ok(None);\n        }\n        let changed",
+        }],
+        watch: Watch::engine(&["pull_trouble::a_pull_that_is_turned_off"]),
+    },
+    Sabotage {
+        name: "a-probe-that-asked-nothing-is-kept",
+        rule: "what has nothing to ask keeps nobody from trying the EHR again",
+        cuts: &[Cut {
+            file: "crates/sync/src/lane.rs",
+            find: "        lane.tenant().give_back_probe(until).await?;",
+            replace: "        let _ = until;",
+        }],
+        watch: Watch::engine(&["retry::a_probe_that_asked_nothing"]),
+    },
+    Sabotage {
         name: "a-text-is-read-as-values",
         rule: "an answer of 16 MiB takes no gigabyte of memory",
         cuts: &[Cut {
