@@ -8,7 +8,7 @@ mod build;
 pub use build::{Built, secret_shown};
 
 use crate::failure::words;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 /// The settings of one tenant's connection.
 #[derive(Debug, Clone)]
@@ -96,6 +96,23 @@ pub enum AuthConfig {
 }
 
 impl AuthConfig {
+    /// Whether this is the same account with the same secret: what it may see is then the same.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same = |one: &SecretString, two: &SecretString| one.expose_secret() == two.expose_secret();
+        match (self, other) {
+            (
+                Self::OAuth2 { client_id, client_secret, token_url, scope },
+                Self::OAuth2 { client_id: id, client_secret: secret, token_url: url, scope: scopes },
+            ) => client_id == id && same(client_secret, secret) && token_url == url && scope == scopes,
+            (Self::Basic { username, password }, Self::Basic { username: user, password: secret }) => {
+                username == user && same(password, secret)
+            }
+            (Self::ApiKey { api_key, header }, Self::ApiKey { api_key: key, header: name }) => same(api_key, key) && header == name,
+            (Self::OAuth2 { .. } | Self::Basic { .. } | Self::ApiKey { .. }, _) => false,
+        }
+    }
+
     /// `oauth2`, `basic` or `apikey`.
     #[must_use]
     pub fn kind(&self) -> &'static str {

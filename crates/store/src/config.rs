@@ -147,14 +147,14 @@ impl Tenant {
             .await
     }
 
-    /// A failure of the connection: `failures + 1`, `not_before`, circuit, `last_error`. Written by whoever saw it; the
-    /// numbers are decided by the engine.
+    /// A failure of the connection as it was read: `failures + 1`, `not_before`, circuit, `last_error`. Written by whoever saw it; the
+    /// numbers are decided by the engine. False: its settings were changed since, nothing is said of the new ones.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn connection_failed(&self, now: Timestamp, failed: &ConnectionFailed) -> Result<()> {
-        let (tenant, failed) = (self.id.clone(), failed.clone());
-        self.inner.db.write(move |tx| Box::pin(async move { runtime::failed(tx, &tenant, now, &failed).await })).await
+    pub async fn connection_failed(&self, now: Timestamp, of: &StoredConnection, failed: &ConnectionFailed) -> Result<bool> {
+        let (tenant, of, failed) = (self.id.clone(), (of.id, of.revision), failed.clone());
+        self.inner.db.write(move |tx| Box::pin(async move { runtime::failed(tx, &tenant, now, of, &failed).await })).await
     }
 
     /// A success: clears the round, closes the circuit, adds up the down time, wakes the lanes if it was down. The moments of
@@ -197,8 +197,8 @@ impl Tenant {
             .await
     }
 
-    /// Gives a probe back that asked the EHR nothing, so that another lane's takes its place at once. One that was answered, or that
-    /// failed, is over already.
+    /// Gives a probe back that asked the EHR nothing, so that another takes its place at once. One that showed that the connection works,
+    /// or that it does not, is over already.
     ///
     /// # Errors
     /// When the database fails.

@@ -271,6 +271,26 @@ impl PullClaim {
         .await
     }
 
+    /// A person's word keeps it from going on: no failure of its own. It is due again as soon as that word is another, from its
+    /// checkpoint, and who waits for it waits on.
+    pub async fn put_back(self, now: Timestamp, outcome: &str, message: &str) -> Result<Fenced> {
+        let key = self.tenant().key(now).await?;
+        let sealed = key.seal_text("pulls", "sealed_message", self.patient, message)?;
+        let (claim, outcome) = (self.clone(), outcome.to_owned());
+        self.fenced(move |tx, _| {
+            Box::pin(async move {
+                tx.execute(
+                    "UPDATE pulls SET lease_until = NULL, owner = NULL, outcome = $4, sealed_message = $5, requested_at = $6, \
+                       due_at = CASE WHEN due_at < $6 THEN due_at ELSE $6 END WHERE tenant_id = $1 AND patient_id = $2 AND epoch = $3",
+                    args![&claim.tenant, claim.patient, claim.epoch, outcome, sealed, now],
+                )
+                .await?;
+                tx.wake(false).await
+            })
+        })
+        .await
+    }
+
     /// What holds if the pull is still mine; it stays so until the end of this transaction.
     async fn fence(&self, tx: &mut Tx) -> Result<Option<Fence>> {
         const SQLITE: &str = "SELECT p.generation, p.started_at, r.generation AS present FROM pulls p JOIN connections r ON r.tenant_id = p.tenant_id \

@@ -124,7 +124,7 @@ async fn a_check_that_shows_signs_of_life_is_begun_by_nobody_else() {
 async fn a_circuit_opens_lets_one_probe_through_and_closes() {
     for (_database, store) in stores().await {
         let tenant = tenant(&store, "a");
-        tenant.put_connection(NOW, &realtime(EHR), None, "ana").await.unwrap().unwrap();
+        let stored = tenant.put_connection(NOW, &realtime(EHR), None, "ana").await.unwrap().unwrap();
         let failed = ConnectionFailed {
             class: Class::Unreachable,
             failures: 4,
@@ -134,7 +134,7 @@ async fn a_circuit_opens_lets_one_probe_through_and_closes() {
             down: true,
             sentence: "The EHR does not answer.".to_owned(),
         };
-        tenant.connection_failed(NOW, &failed).await.unwrap();
+        assert!(tenant.connection_failed(NOW, &stored, &failed).await.unwrap());
         let runtime = tenant.runtime().await.unwrap();
         assert_eq!(
             (runtime.failures, runtime.circuit_open, runtime.down_since, runtime.last_class),
@@ -167,7 +167,7 @@ async fn a_circuit_opens_lets_one_probe_through_and_closes() {
 async fn what_a_429_asked_for_holds_although_another_answer_is_good() {
     for (_database, store) in stores().await {
         let tenant = tenant(&store, "a");
-        tenant.put_connection(NOW, &realtime(EHR), None, "ana").await.unwrap().unwrap();
+        let stored = tenant.put_connection(NOW, &realtime(EHR), None, "ana").await.unwrap().unwrap();
         let busy = ConnectionFailed {
             class: Class::RateLimited,
             failures: 0,
@@ -177,11 +177,16 @@ async fn what_a_429_asked_for_holds_although_another_answer_is_good() {
             down: false,
             sentence: "The EHR asks us to wait.".to_owned(),
         };
-        tenant.connection_failed(NOW, &busy).await.unwrap();
+        assert!(tenant.connection_failed(NOW, &stored, &busy).await.unwrap());
         tenant.connection_works(NOW.plus_ms(10), true, false).await.unwrap();
         assert_eq!(tenant.runtime().await.unwrap().not_before, Some(NOW.plus_ms(30_000)));
         tenant.connection_works(NOW.plus_ms(30_000), true, false).await.unwrap();
         assert_eq!(tenant.runtime().await.unwrap().not_before, None);
+        // What an answer to the old settings says is not said of the new ones.
+        tenant.put_connection(NOW.plus_ms(40_000), &realtime(EHR), Some(stored.revision), "ana").await.unwrap().unwrap();
+        assert!(!tenant.connection_failed(NOW.plus_ms(40_001), &stored, &busy).await.unwrap());
+        assert_eq!(tenant.runtime().await.unwrap().not_before, None);
+        assert_eq!(tenant.connection().await.unwrap().unwrap().last_error, None);
     }
 }
 

@@ -143,9 +143,10 @@ impl Engine {
     /// The bell is a hint; a second's poll stands behind it.
     async fn wait(&self, shutdown: &CancellationToken, most_pulls: usize) {
         let second = Duration::from_secs(1);
+        let due = self.store.fleet().next_due().await;
         // What is due may be a pull, of which this node has as many as it may: that ends no sooner for being asked for.
         let shortest = Duration::from_millis(if self.pulls_running.load(Ordering::Relaxed) < most_pulls { 5 } else { 100 });
-        let until_due = match self.store.fleet().next_due().await {
+        let until_due = match due {
             Ok(Some(due)) => Duration::from_millis(u64::try_from(due.ms_since(self.now())).unwrap_or(0)).clamp(shortest, second),
             _ => second,
         };

@@ -59,6 +59,7 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
         stored,
         runtime,
         probe: probe_until.is_some(),
+        asked: false,
         connection_next: None,
         said_works: false,
         lost: false,
@@ -68,8 +69,8 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
     };
     at_work.rounds(work).await?;
     at_work.way.leave();
-    let LaneTurn { lane, connection_next, lost, worked, .. } = at_work;
-    if let Some(until) = probe_until {
+    let LaneTurn { lane, connection_next, lost, worked, asked, .. } = at_work;
+    if let Some(until) = probe_until.filter(|_| !asked) {
         lane.tenant().give_back_probe(until).await?;
     }
     if lost {
@@ -85,8 +86,8 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
 async fn refused_address(engine: &Engine, lane: Lane, stored: &StoredConnection, runtime: &Runtime) -> Result<(), Error> {
     let now = engine.now();
     let failed = breaker::failed(now, Class::AddressRefused, None, runtime, &stored.connection.retry, engine.rng.unit());
-    lane.tenant().connection_failed(now, &failed).await?;
-    released(lane.release(now, Some(failed.not_before)).await?)
+    let until = if lane.tenant().connection_failed(now, stored, &failed).await? { failed.not_before } else { now };
+    released(lane.release(now, Some(until)).await?)
 }
 
 fn released(_: Fenced) -> Result<(), Error> {
@@ -144,6 +145,8 @@ pub(crate) struct LaneTurn {
     pub(crate) runtime: Runtime,
     /// The connection failed last: one request, and no more until it succeeds.
     pub(crate) probe: bool,
+    /// Something may have left for the EHR in this turn.
+    pub(crate) asked: bool,
     /// The connection failed in this turn: not before then.
     pub(crate) connection_next: Option<Timestamp>,
     /// Everybody was told in this turn that the connection works.
@@ -168,7 +171,10 @@ impl LaneTurn {
             let fresh = work.iter().any(|work| work.fresh || work.rows.iter().any(|row| !row.backlog && !row.state.is_final()));
             // What comes while these are sent makes the lane due again.
             let more = work.len() >= self.turns_at_once() as usize || work.iter().any(|work| work.more);
-            if !self.round(work).await? || self.stopped() || !fresh || !more || round == ROUNDS {
+            let moved = self.round(work).await?;
+            // Nobody knows yet whether the connection works.
+            let probing = self.probe && self.asked;
+            if !moved || probing || self.stopped() || !fresh || !more || round == ROUNDS {
                 return Ok(());
             }
             work = self.lane.work(self.engine.now(), self.turns_at_once()).await?;
@@ -271,6 +277,7 @@ impl LaneTurn {
         if self.enter().await? && self.lane.goes_on(self.engine.now()).await? == Fenced::Lost {
             self.lost = true;
         }
+        self.asked |= !self.stopped();
         Ok(!self.stopped())
     }
 
@@ -282,6 +289,7 @@ impl LaneTurn {
         if self.lane.begin(self.engine.now(), attempts).await? == Fenced::Lost {
             self.lost = true;
         }
+        self.asked |= !self.lost;
         Ok(!self.lost)
     }
 
@@ -352,10 +360,14 @@ impl LaneTurn {
         let tenant = self.lane.tenant();
         tracing::warn!(tenant = %tenant.id(), class = %class, status = outcome.status, failures = failed.failures, circuit_open = failed.circuit_open,
             retry_in_ms = failed.not_before.ms_since(self.engine.now()), "the connection failed");
-        tenant.connection_failed(self.engine.now(), &failed).await?;
-        self.way.note_failure();
-        self.connection_next = Some(failed.not_before);
-        Ok(failed.not_before)
+        let next = if tenant.connection_failed(self.engine.now(), &self.stored, &failed).await? {
+            self.way.note_failure();
+            failed.not_before
+        } else {
+            self.engine.now()
+        };
+        self.connection_next = Some(next);
+        Ok(next)
     }
 
     /// The EHR answered a question: the connection works.

@@ -64,15 +64,15 @@ enum Gate {
     Closed(End),
 }
 
-/// Where a person's word keeps it from being pulled: it is due again as soon as that changes.
-fn not_wanted(stored: Option<&StoredConnection>, now: Timestamp) -> Option<End> {
-    let (outcome, message) = match stored.map(|stored| &stored.connection) {
-        None => ("not_configured", "The tenant has no connection."),
-        Some(connection) if !connection.enabled => ("disabled", "The connection is switched off."),
-        Some(connection) if !connection.pulls() => ("pull_off", "The connection only pushes (syncDirection)."),
-        Some(_) => return None,
-    };
-    Some(End::not_now(outcome, message, Some(now)))
+/// The connection, if it is one that is pulled.
+fn wanted(stored: Option<StoredConnection>) -> Result<StoredConnection, End> {
+    let not = |outcome, message| Err(End::NotWanted { outcome, message });
+    match stored {
+        None => not("not_configured", "The tenant has no connection."),
+        Some(stored) if !stored.connection.enabled => not("disabled", "The connection is switched off."),
+        Some(stored) if !stored.connection.pulls() => not("pull_off", "The connection only pushes (syncDirection)."),
+        Some(stored) => Ok(stored),
+    }
 }
 
 /// Whether this patient can be pulled now; one probe at a time where the connection failed last.
@@ -85,10 +85,10 @@ async fn gate(
 ) -> Result<Gate, Error> {
     let closed = |outcome, message, again_at| Ok(Gate::Closed(End::not_now(outcome, message, again_at)));
     let now = engine.now();
-    if let Some(end) = not_wanted(stored.as_ref(), now) {
-        return Ok(Gate::Closed(end));
-    }
-    let Some(stored) = stored.map(Box::new) else { return closed("not_configured", "The tenant has no connection.", None) };
+    let stored = match wanted(stored) {
+        Ok(stored) => Box::new(stored),
+        Err(end) => return Ok(Gate::Closed(end)),
+    };
     let Some(ehr_id) = readable(patient) else {
         let message = patient.link.problem.map_or("The patient is not linked to a Patient of the EHR yet.", reading::sentence);
         return closed("patient_unlinked", message, None);
@@ -178,8 +178,7 @@ async fn connection_failed(
     let tenant = claim.tenant();
     tracing::warn!(tenant = %tenant.id(), class = %class, failures = failed.failures, circuit_open = failed.circuit_open,
         retry_in_ms = failed.not_before.ms_since(now), "the connection failed during a pull");
-    tenant.connection_failed(now, &failed).await?;
-    Ok(failed.not_before)
+    Ok(if tenant.connection_failed(now, stored, &failed).await? { failed.not_before } else { now })
 }
 
 /// Whether a failed read concerns the connection and not this patient.
@@ -197,6 +196,7 @@ async fn give_back(engine: &Engine, claim: PullClaim, failures: u32, end: End) -
             tenant.connection_works(now, false, true).await?;
             ("complete", given_back)
         }
+        End::NotWanted { outcome, message } => (outcome, claim.put_back(now, outcome, message).await?),
         End::NotNow { outcome, message, again_at } => (outcome, claim.fail(now, outcome, &message, again_at).await?),
         End::Incomplete { message } => {
             let wait = AGAIN_MS.saturating_mul(1 << failures.min(8)).min(AGAIN_AT_MOST_MS);

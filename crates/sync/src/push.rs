@@ -69,7 +69,7 @@ pub(crate) async fn write_all(lane: &mut LaneTurn, ready: Vec<(PatientWork, usiz
 pub(crate) async fn repeat(lane: &mut LaneTurn, work: &PatientWork, row: WorkRow) -> Result<(), Error> {
     match prepare::again(lane, work, &row) {
         Ok(planned) => send_one(lane, planned).await,
-        Err(_) => lane.settle(vec![settle_not_repeated(&lane.terms(), &row)]).await,
+        Err(why) => lane.settle(vec![settle_not_repeated(&lane.terms(), &row, why)]).await,
     }
 }
 

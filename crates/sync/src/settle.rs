@@ -121,9 +121,9 @@ pub(crate) fn settle_not_asked(row: &WorkRow, ended: &Ended, again_at: Timestamp
 }
 
 /// What was sent cannot be written again: it is asked about as soon as its last attempt has settled.
-pub(crate) fn settle_not_repeated(terms: &Terms, row: &WorkRow) -> Settlement {
+pub(crate) fn settle_not_repeated(terms: &Terms, row: &WorkRow, why: String) -> Settlement {
     let settled = row.own_settle_until.map_or(terms.now, |until| until.plus_ms(1));
-    Settlement { due_at: Some(settled), ..unchanged(row, None) }
+    Settlement { due_at: Some(settled), message: Some(why), ..unchanged(row, None) }
 }
 
 fn build(

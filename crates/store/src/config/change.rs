@@ -3,7 +3,7 @@
 use super::{Cache, StoredConnection, columns};
 use crate::engine::{Tx, args, locking};
 use crate::{Result, Ward, audit, standing};
-use model::{Connection, DeliveryId, HeldReason, PatientId, State, Timestamp};
+use model::{Connection, DeliveryId, HeldReason, PatientId, State, TenantId, Timestamp};
 use std::sync::Arc;
 
 /// A connection to be stored.
@@ -31,6 +31,8 @@ pub(super) async fn put(
         return Ok(None);
     }
     let was_due = standing::standing(tx, tenant).await?.due_now;
+    // What cannot be opened any more is not known to be the same.
+    let account = columns::load(tx, tenant, &ward.key, cache).await.ok().flatten();
     let id = before.map_or_else(|| Ok(ward.rng.uuid_v7(now)), |row| row.uuid("id"))?;
     let connection = &new.connection;
     let mut values = args![tenant, id, now];
@@ -55,6 +57,9 @@ pub(super) async fn put(
         .await?;
     }
     let moved = begin_generation(tx, ward, now, connection).await?;
+    if !account.is_some_and(|before| before.connection.auth.is_same(&connection.auth)) {
+        begin_pulls_anew(tx, tenant, now).await?;
+    }
     tx.execute(
         "UPDATE connections SET failures = 0, not_before = NULL, circuit_open = false, auth_refused = false, last_class = NULL, \
          probe_until = NULL WHERE tenant_id = $1",
@@ -129,6 +134,18 @@ async fn begin_generation(tx: &mut Tx, ward: &Ward, now: Timestamp, connection: 
     )
     .await?;
     Ok(true)
+}
+
+/// Another account may see other rows: no walk that began as one goes on as the other, which would take what it may not see for deleted.
+async fn begin_pulls_anew(tx: &mut Tx, tenant: &TenantId, now: Timestamp) -> Result<()> {
+    tx.execute(
+        "UPDATE pulls SET sealed_checkpoint = NULL, epoch = epoch + 1, owner = NULL, lease_until = NULL, \
+           requested_at = CASE WHEN lease_until IS NULL THEN requested_at ELSE $2 END, \
+           due_at = CASE WHEN lease_until IS NULL THEN due_at ELSE $2 END WHERE tenant_id = $1",
+        args![tenant, now],
+    )
+    .await
+    .map(drop)
 }
 
 /// What may have reached the old EHR waits for a person. Not a step of `delivery::next`: the EHR that it speaks of is gone.

@@ -43,14 +43,38 @@ pub(super) async fn write_plan(tx: &mut Tx, tenant: &TenantId, plan: &MeansPlan)
     tx.execute("UPDATE connections SET plan = $2 WHERE tenant_id = $1", args![tenant, plan]).await.map(drop)
 }
 
-pub(super) async fn failed(tx: &mut Tx, tenant: &TenantId, now: Timestamp, failed: &ConnectionFailed) -> Result<()> {
-    tx.execute(
-        "UPDATE connections SET failures = $2, not_before = $3, circuit_open = $4, auth_refused = $5, last_class = $6, \
-         down_since = CASE WHEN $7 THEN COALESCE(down_since, $8) ELSE down_since END, probe_until = NULL WHERE tenant_id = $1",
-        args![tenant, failed.failures, failed.not_before, failed.circuit_open, failed.auth_refused, failed.class.word(), failed.down, now],
-    )
-    .await?;
-    tx.execute("UPDATE fhir_integration_configs SET last_error = $2 WHERE tenant_id = $1", args![tenant, &failed.sentence]).await.map(drop)
+/// False: what failed is no longer the configuration, and nothing was written.
+pub(super) async fn failed(
+    tx: &mut Tx,
+    tenant: &TenantId,
+    now: Timestamp,
+    (id, revision): (uuid::Uuid, i64),
+    failed: &ConnectionFailed,
+) -> Result<bool> {
+    let written = tx
+        .execute(
+            "UPDATE connections SET failures = $2, not_before = $3, circuit_open = $4, auth_refused = $5, last_class = $6, \
+         down_since = CASE WHEN $7 THEN COALESCE(down_since, $8) ELSE down_since END, probe_until = NULL WHERE tenant_id = $1 \
+         AND EXISTS (SELECT 1 FROM fhir_integration_configs c WHERE c.tenant_id = $1 AND c.id = $9 AND c.revision = $10)",
+            args![
+                tenant,
+                failed.failures,
+                failed.not_before,
+                failed.circuit_open,
+                failed.auth_refused,
+                failed.class.word(),
+                failed.down,
+                now,
+                id,
+                revision
+            ],
+        )
+        .await?;
+    if written == 0 {
+        return Ok(false);
+    }
+    tx.execute("UPDATE fhir_integration_configs SET last_error = $2 WHERE tenant_id = $1", args![tenant, &failed.sentence]).await?;
+    Ok(true)
 }
 
 /// Whether a success now would tell nothing new.

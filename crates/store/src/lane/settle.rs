@@ -141,7 +141,7 @@ impl<'a> Settling<'a> {
         };
         let delivered_at = (state == State::Delivered && raw.delivered_at.is_none()).then_some(self.now);
         let (audit_at, audit_stage) = settlement.audit.map_or((None, 0), |(at, stage)| (Some(at), stage));
-        // What kept it so far is told by its attempts: nobody reads a refusal beside what has arrived.
+        // What kept it so far is over: nobody reads a refusal beside what has arrived.
         let arrives = state == State::Delivered && raw.state != State::Delivered;
         let written = tx.execute(
             "UPDATE deliveries SET state = $17, reason = $18, due_at = $19, \

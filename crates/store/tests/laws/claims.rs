@@ -60,7 +60,7 @@ async fn while_the_connection_fails_there_is_one_lane_and_none_before_its_time()
     on_each(async |ward| {
         fill(&ward, &ward.tenant).await;
         let later = NOW.plus_ms(5000);
-        ward.tenant.connection_failed(NOW, &fails(1, later)).await.unwrap();
+        ward.fails(NOW, &fails(1, later)).await;
         assert!(ward.try_claim(NOW).await.is_none());
         assert_eq!(ward.store.fleet().next_due().await.unwrap(), Some(later));
         let held = claim_all(&ward, later).await;
@@ -79,7 +79,7 @@ async fn what_a_dead_worker_held_is_claimed_whatever_the_connection_says() {
         let dead = claim_all(&ward, NOW).await;
         let now = NOW.plus_ms(LEASE);
         ward.configure(&ward.tenant, json!({"enabled": false, "maxConcurrency": 1})).await;
-        ward.tenant.connection_failed(now, &fails(3, now.plus_ms(1_000_000))).await.unwrap();
+        ward.fails(now, &fails(3, now.plus_ms(1_000_000))).await;
         let claimed = claim_all(&ward, now).await;
         assert_eq!(claimed.len(), dead.len());
         assert!(claimed.iter().all(|claimed| claimed.taken_over));

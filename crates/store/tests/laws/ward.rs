@@ -47,6 +47,12 @@ impl Ward {
         tenant.put_connection(NOW, &built(body, None), revision, "ana").await.unwrap().unwrap();
     }
 
+    /// The connection fails.
+    pub async fn fails(&self, now: Timestamp, failed: &ponte_store::config::ConnectionFailed) {
+        let stored = self.tenant.connection().await.unwrap().unwrap();
+        assert!(self.tenant.connection_failed(now, &stored, failed).await.unwrap());
+    }
+
     /// A patient whom a person linked, so that observations may go at once.
     pub async fn linked(&self, tenant: &Tenant) -> PatientId {
         let new = NewPatient { draft: person("Maria"), link: Some((EhrId::new("p-1").unwrap(), "ana".to_owned())) };

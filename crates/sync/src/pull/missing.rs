@@ -18,6 +18,9 @@ pub(super) async fn look(turn: &mut Turn<'_>, at: &mut Checkpoint) -> Result<Opt
     let shows_nothing = at.own == 0 && missing.len() > 1;
     let mut hidden = 0u64;
     for (observation, ehr_id) in missing {
+        if let Err(end) = turn.goes_on().await? {
+            return Ok(Some(end));
+        }
         if !turn.keep_lease(at).await? {
             return Ok(Some(End::Lost));
         }

@@ -6,7 +6,7 @@ use super::ask::DENIED_MS;
 use super::checkpoint::Checkpoint;
 use super::row::{Reader, Row};
 use super::walk::{Mode, NotByValue, Onward, Seen, Step, Walk, fingerprint};
-use super::{connection_failed, limit_ms, missing, not_wanted, of_the_connection};
+use super::{connection_failed, limit_ms, missing, of_the_connection, wanted};
 use crate::breaker;
 use crate::engine::Engine;
 use crate::reading::{self, Reading};
@@ -30,6 +30,8 @@ pub(super) enum End {
     Complete { watermark: Option<Timestamp>, full: bool },
     /// It could not go on now; the checkpoint is kept.
     NotNow { outcome: &'static str, message: String, again_at: Option<Timestamp> },
+    /// A person's word keeps it from going on; the checkpoint is kept, and it goes on as soon as that word is another.
+    NotWanted { outcome: &'static str, message: &'static str },
     /// It cannot be told that everything was read; what was read is kept, and the next one begins at the watermark again.
     Incomplete { message: String },
     /// The lease is somebody else's.
@@ -167,7 +169,7 @@ impl<'a> Turn<'a> {
 
     /// One page: asked, read, stored. `None`: the lease is lost.
     async fn page(&mut self, at: &mut Checkpoint) -> Result<Option<Stepped>, Error> {
-        if let Some(end) = self.changed_meanwhile().await? {
+        if let Err(end) = self.goes_on().await? {
             return Ok(Some(Stepped::Ended(end)));
         }
         if !self.keep_lease(at).await? {
@@ -218,15 +220,9 @@ impl<'a> Turn<'a> {
         }))
     }
 
-    /// What an admin says holds from the next page on: it is asked under the configuration of now, from the checkpoint, or not at all.
-    async fn changed_meanwhile(&self) -> Result<Option<End>, Error> {
-        let (now, present) = (self.engine.now(), self.claim.tenant().connection().await?);
-        let same = present.as_ref().is_some_and(|present| (present.id, present.revision) == (self.stored.id, self.stored.revision));
-        if same {
-            return Ok(None);
-        }
-        let changed = || End::not_now("pull_incomplete", "The configuration was changed meanwhile; we go on with it.", Some(now));
-        Ok(Some(not_wanted(present.as_ref(), now).unwrap_or_else(changed)))
+    /// Whether it is still to go on: what an admin turns off is off from the next request on. Other changes hold from the next pull on.
+    pub(super) async fn goes_on(&self) -> Result<Result<(), End>, Error> {
+        Ok(wanted(self.claim.tenant().connection().await?).map(drop))
     }
 
     /// A row of this patient: into the walk, and to the store unless it was met in this pull.

@@ -272,13 +272,42 @@ async fn a_pull_that_is_turned_off_asks_for_no_further_page_and_goes_on_from_the
             under_way.await.unwrap();
             w.go_on_for(HOUR).await;
             assert_eq!(searches(w).len(), asked, "it was turned off before");
-            assert_eq!(state(w, patient).await.outcome.as_deref(), Some(word));
+            let off_now = state(w, patient).await;
+            assert_eq!((off_now.outcome.as_deref(), off_now.waiting, off_now.failures), (Some(word), true, 0));
             assert_eq!(w.store.fleet().next_due().await.unwrap(), None, "a pull is due that nobody may begin");
             w.configure(&w.tenant, &w.ward.base, json!({"enabled": true, "syncDirection": "bidirectional"})).await;
             w.work().await;
             complete(&state(w, patient).await);
             assert_eq!(current(w, patient).await, there(w, "p1"));
             assert!(searches(w).len() < asked + 12, "it began anew: {} requests after {asked}", searches(w).len() - asked);
+        })
+        .await;
+    }
+}
+
+/// A walk is one account's: another may see other rows, and would take what it may not see for deleted.
+#[tokio::test]
+async fn a_pull_under_way_goes_on_through_a_change_of_settings_and_begins_anew_under_another_account() {
+    for (settings, anew) in [(json!({"maxRetries": 5}), false), (json!({"authConfig": {"apiKey": "another"}}), true)] {
+        on_each(small_pages(&[]), async |w| {
+            let patient = linked(w, "p1").await;
+            writes_many(w, "p1", 300);
+            w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
+            let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(8), Stop::AfterTheAnswer);
+            let under_way = w.node.step_aside();
+            stands.stands().await;
+            w.configure(&w.tenant, &w.ward.base, settings.clone()).await;
+            let asked = searches(w).len();
+            stands.wake();
+            under_way.await.unwrap();
+            assert_eq!(state(w, patient).await.waiting, anew);
+            w.work().await;
+            let done = state(w, patient).await;
+            complete(&done);
+            assert_eq!(done.failures, 0);
+            assert_eq!(current(w, patient).await, there(w, "p1"));
+            let more = searches(w).len() - asked;
+            assert_eq!(more >= 15, anew, "{more} requests after {asked}");
         })
         .await;
     }

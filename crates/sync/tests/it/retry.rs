@@ -1,6 +1,6 @@
 //! PRODUCT, "Retry": the tenant's schedule, the connection's round and circuit, 429, 401; seen in the attempts and at the EHR.
 
-use crate::gate::Which;
+use crate::gate::{Which, outcome};
 use crate::world::{DAY, HOUR, MINUTE, SECOND, Ward, bare, conditional, on_each, own_id, script};
 use model::{Class, HeldReason, State, Timestamp, WhoseMove};
 use sandbox::{Auth, Fault, FaultPlan, OAuth2, Options};
@@ -72,6 +72,32 @@ async fn what_cannot_be_sent_again_rests_until_it_may_be_asked_about() {
         w.holds(pain, "3");
         w.is_delivered(pain).await;
         assert_eq!(w.effects(pain).len(), 1);
+    })
+    .await;
+}
+
+/// … but a probe of which nobody knows what became of it is one: those behind it are not tried meanwhile.
+#[tokio::test]
+async fn a_probe_without_an_outcome_holds_the_others_back() {
+    on_each(own_id(), async |w| {
+        let patients = w.known_patients(5).await;
+        w.faults(FaultPlan::none().always(Fault::Status500));
+        for patient in &patients {
+            w.observe(*patient, "3").await;
+        }
+        w.node.gate.answer(Which::new("PUT", "/"), 1, 503, &[], &outcome("transient", "later"));
+        w.node.gate.answer(Which::new("POST", "/"), 1, 503, &[], &outcome("transient", "later"));
+        let before = w.node.gate.passed().len();
+        w.go_on_for(15 * SECOND).await;
+        let tried = w.node.gate.passed().len() - before;
+        assert_eq!(tried, 2, "the first failed, of the second nobody knows: {:?}", w.node.gate.last(tried));
+        w.well();
+        w.node.gate.open();
+        w.settle_down().await;
+        for (id, _) in w.all_observed() {
+            w.is_delivered(id).await;
+            assert_eq!(w.effects(id).len(), 1);
+        }
     })
     .await;
 }

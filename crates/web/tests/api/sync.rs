@@ -76,12 +76,14 @@ async fn a_sync_says_why_it_does_not_go() {
             down: true,
             sentence: "It does not answer.".to_owned(),
         };
-        house.tenant("a").connection_failed(WallClock.now(), &failed(false)).await.unwrap();
+        let a = house.tenant("a");
+        let stored = a.connection().await.unwrap().unwrap();
+        assert!(a.connection_failed(WallClock.now(), &stored, &failed(false)).await.unwrap());
         let answer = nurse.ask(&path).await;
         let problem = answer.problem(502, "ehr_unavailable");
         assert_eq!(problem["whoseMove"], "hospital");
         assert_eq!(nurse.get("/fhir/status").await.json()["circuit"]["state"], "open");
-        house.tenant("a").connection_failed(WallClock.now(), &failed(true)).await.unwrap();
+        assert!(a.connection_failed(WallClock.now(), &stored, &failed(true)).await.unwrap());
         nurse.ask(&path).await.problem(409, "credentials_refused");
         // A change of the configuration clears both.
         admin.put("/fhir/config", json!({"maxRetries": 2})).await.is(200);

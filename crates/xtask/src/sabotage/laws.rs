@@ -185,8 +185,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "no further page is asked once an admin has turned the connection off",
         cuts: &[Cut {
             file: "crates/sync/src/pull/turn.rs",
-            find: "        if same {\n            return Ok(None);\n        }\n        let changed",
-            replace: "        if same || present.is_some() {\n            return Ok(None);\n        }\n        let changed",
+            find: "        Ok(wanted(self.claim.tenant().connection().await?).map(drop))",
+            replace: "        Ok(Ok(()))",
         }],
         watch: Watch::engine(&["pull_trouble::a_pull_that_is_turned_off"]),
     },
@@ -199,6 +199,26 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
             replace: "        let _ = until;",
         }],
         watch: Watch::engine(&["retry::a_probe_that_asked_nothing"]),
+    },
+    Sabotage {
+        name: "a-probe-without-an-outcome-is-given-back",
+        rule: "an EHR that fails is tried once at a time",
+        cuts: &[Cut {
+            file: "crates/sync/src/lane.rs",
+            find: "probe_until.filter(|_| !asked)",
+            replace: "probe_until.filter(|_| !asked || worked)",
+        }],
+        watch: Watch::engine(&["retry::a_probe_without_an_outcome"]),
+    },
+    Sabotage {
+        name: "a-walk-goes-on-as-another-account",
+        rule: "what another account may not see is not taken for deleted",
+        cuts: &[Cut {
+            file: "crates/store/src/config/change.rs",
+            find: "        begin_pulls_anew(tx, tenant, now).await?;",
+            replace: "        if false { begin_pulls_anew(tx, tenant, now).await?; }",
+        }],
+        watch: Watch::engine(&["pull_trouble::a_pull_under_way_goes_on"]),
     },
     Sabotage {
         name: "a-text-is-read-as-values",

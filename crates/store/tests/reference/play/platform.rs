@@ -185,8 +185,10 @@ impl Play {
             sentence: "It does not answer.".to_owned(),
         };
         self.say(format!("{tenant}: {failed:?}"));
-        self.tenants[tenant].connection_failed(self.now, &failed).await.unwrap();
-        self.books[tenant].failed(self.now, &failed);
+        if let Some(stored) = self.tenants[tenant].connection().await.unwrap() {
+            assert!(self.tenants[tenant].connection_failed(self.now, &stored, &failed).await.unwrap());
+            self.books[tenant].failed(self.now, &failed);
+        }
         Ok(())
     }
 
