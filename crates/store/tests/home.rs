@@ -42,12 +42,17 @@ async fn a_copied_file_sends_nothing_until_it_is_adopted() {
     let first = open(home.url(), KEY, 1).await;
     first.migrate().await.unwrap();
     first.come_home(NOW).await.unwrap();
+    let check = tenant(&first, "a").request_check(NOW, r#"{"writeProbe":true,"testPatientId":"p"}"#, "ana").await.unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
     let copy = elsewhere.path().join("ponte.db");
     back_up(home.file().unwrap(), &copy).await;
     let second = open(&url(&copy), KEY, 2).await;
     assert_eq!(second.come_home(NOW).await.unwrap(), Home::Elsewhere);
     assert!(!second.may_send().await.unwrap());
+    assert!(second.fleet().claim(NOW, "worker", 60_000, true).await.unwrap().is_none(), "what somebody wished elsewhere is made here");
+    let broken_off = tenant(&second, "a").run(NOW, check.id).await.unwrap().unwrap();
+    assert_eq!((broken_off.state, broken_off.result), (store::RunState::Finished, None));
+    assert!(matches!(first.fleet().claim(NOW, "worker", 60_000, true).await.unwrap(), Some(store::Due::Check(..))));
     assert_eq!(second.come_home(NOW).await.unwrap(), Home::Elsewhere, "starting again does not make it a home");
     assert_eq!(first.come_home(NOW).await.unwrap(), Home::Here, "the original is not concerned");
     second.adopt(NOW, Adopt::Copy, 60_000).await.unwrap();

@@ -76,6 +76,11 @@ impl Books {
         self.fenced(shard, epoch, |books| books.lane(shard).lease = Some(until))
     }
 
+    /// It has no outcome yet.
+    pub fn flies(&self, attempt: AttemptId) -> bool {
+        self.rows.iter().any(|row| row.attempts.iter().any(|one| one.id == Some(attempt) && one.class.is_none()))
+    }
+
     pub fn release(&mut self, now: Timestamp, shard: i64, epoch: i64, not_before: Option<Timestamp>) -> Fenced {
         self.fenced(shard, epoch, |books| {
             let heads = books.patients.iter().filter(|(id, _)| shard_of(**id) == shard);
@@ -256,6 +261,7 @@ impl Books {
         let down = self.ehr.as_ref().map_or(0, |ehr| ehr.down_total + ehr.down_since.map_or(0, |since| now.ms_since(since).max(0)));
         let to = settlement.state;
         let due = settlement.due_at.filter(|_| !to.is_final() && !matches!(to, State::Held(_)));
+        let arrives = to == State::Delivered && self.rows[at].state != State::Delivered;
         self.go(at, to, due);
         let row = &mut self.rows[at];
         let tried = u32::from(settlement.counts_try);
@@ -265,7 +271,7 @@ impl Books {
         row.proven = settlement.proven_not_applied.unwrap_or(row.proven);
         row.ehr_id = settlement.ehr_id.clone().or(row.ehr_id.take());
         row.ehr_version = settlement.ehr_version.clone().or(row.ehr_version.take());
-        row.message = settlement.message.clone().or(row.message.take());
+        row.message = settlement.message.clone().or(row.message.take().filter(|_| !arrives));
         if settlement.counts_try && row.first_failed.is_none() {
             (row.first_failed, row.down_then) = (Some(now), down);
         }

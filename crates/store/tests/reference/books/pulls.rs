@@ -131,6 +131,15 @@ impl Books {
         })
     }
 
+    pub fn put_back_pull(&mut self, now: Timestamp, (patient, epoch): (PatientId, i64), outcome: &str, message: &str) -> Fenced {
+        self.pull_fenced(patient, epoch, |books| {
+            let pull = books.pull(patient);
+            (pull.lease, pull.requested) = (None, Some(now));
+            (pull.outcome, pull.message) = (Some(outcome.to_owned()), Some(message.to_owned()));
+            pull.due = Some(pull.due.map_or(now, |due| due.min(now)));
+        })
+    }
+
     pub fn mark_gone(&mut self, now: Timestamp, patient: PatientId, epoch: i64, id: ObservationId) -> Fenced {
         self.pull_fenced(patient, epoch, |books| {
             if let Some(book) = books.observations.get_mut(&id).filter(|book| book.patient == patient && !book.deleted) {

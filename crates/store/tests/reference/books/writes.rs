@@ -184,6 +184,15 @@ impl Books {
             return false;
         }
         let was_due = self.due_now();
+        if self.config.is_none() {
+            // Whether it is the same account as one that is gone, nobody knows.
+            for pull in self.pulls.values_mut() {
+                (pull.checkpoint, pull.epoch) = (None, pull.epoch + 1);
+                if pull.lease.take().is_some() {
+                    (pull.requested, pull.due) = (Some(now), Some(now));
+                }
+            }
+        }
         self.config = Some(ConfigBook { revision: expected.unwrap_or(0) + 1, last_error: None, ..new });
         let ehr = self.ehr.get_or_insert_default();
         *ehr = EhrBook { failures: 0, not_before: None, circuit_open: false, auth_refused: false, last_class: None, ..ehr.clone() };

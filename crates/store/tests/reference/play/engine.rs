@@ -343,6 +343,14 @@ impl Play {
     }
 
     async fn release(&mut self, at: usize, not_before: Option<model::Timestamp>) -> Played {
+        // Nobody gives a lane back that he has not opened anew, or while something is under way: that would be nobody's.
+        let books = &self.books[self.holders[at].tenant];
+        if self.holders[at].flights.iter().any(|(attempt, _)| books.flies(*attempt)) {
+            return Ok(());
+        }
+        if self.holders[at].taken_over {
+            self.open_anew(at).await?;
+        }
         let (tenant, shard, epoch) = (self.holders[at].tenant, self.holders[at].shard, self.holders[at].epoch);
         self.say(format!("{tenant}: lane {shard}/{epoch} is released, not before {not_before:?}"));
         let got = self.holders[at].lane.clone().release(self.now, not_before).await.unwrap();

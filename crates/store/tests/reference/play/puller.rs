@@ -168,6 +168,10 @@ impl Play {
                 let got = puller.claim.mark_gone(now, *id).await.unwrap();
                 ("sees one gone", got, books.mark_gone(now, patient, epoch, *id))
             }
+            6 if dice.happens(0.5) => {
+                let got = puller.claim.clone().put_back(now, "disabled", "It is off.").await.unwrap();
+                ("put back", got, books.put_back_pull(now, (patient, epoch), "disabled", "It is off."))
+            }
             6 => ("left behind", Fenced::Mine, Fenced::Mine),
             _ => {
                 let watermark = dice.happens(0.8).then(|| now.plus_ms(-dice.between(0, 5000)));
