@@ -96,19 +96,17 @@ pub enum AuthConfig {
 }
 
 impl AuthConfig {
-    /// Whether this is the same account with the same secret: what it may see is then the same.
+    /// Whether this is the same account, so that it may see the same; a password may be another, a key is its account.
     #[must_use]
-    pub fn is_same(&self, other: &Self) -> bool {
-        let same = |one: &SecretString, two: &SecretString| one.expose_secret() == two.expose_secret();
+    pub fn is_same_account(&self, other: &Self) -> bool {
         match (self, other) {
-            (
-                Self::OAuth2 { client_id, client_secret, token_url, scope },
-                Self::OAuth2 { client_id: id, client_secret: secret, token_url: url, scope: scopes },
-            ) => client_id == id && same(client_secret, secret) && token_url == url && scope == scopes,
-            (Self::Basic { username, password }, Self::Basic { username: user, password: secret }) => {
-                username == user && same(password, secret)
+            (Self::OAuth2 { client_id, token_url, scope, .. }, Self::OAuth2 { client_id: id, token_url: url, scope: scopes, .. }) => {
+                client_id == id && token_url == url && scope == scopes
             }
-            (Self::ApiKey { api_key, header }, Self::ApiKey { api_key: key, header: name }) => same(api_key, key) && header == name,
+            (Self::Basic { username, .. }, Self::Basic { username: user, .. }) => username == user,
+            (Self::ApiKey { api_key, header }, Self::ApiKey { api_key: key, header: name }) => {
+                api_key.expose_secret() == key.expose_secret() && header == name
+            }
             (Self::OAuth2 { .. } | Self::Basic { .. } | Self::ApiKey { .. }, _) => false,
         }
     }

@@ -68,6 +68,7 @@ impl Store {
     /// When the database fails; then nothing was changed.
     pub async fn adopt(&self, now: Timestamp, what: Adopt, settle_ms: i64) -> Result<()> {
         let known = self.installation().await?;
+        self.inner.db.write(move |tx| Box::pin(async move { end_checks(tx, now).await })).await?;
         let home = self.place(now).await?.renew(known.as_ref().map(|(home, _)| home.as_str()))?;
         if what == Adopt::Restored {
             let rng = self.inner.rng.clone();
@@ -113,9 +114,7 @@ impl Store {
                 Box::pin(async move {
                     tx.execute("UPDATE installation SET state = 'paused', changed_at = $1 WHERE id = 1 AND state <> 'paused'", args![now])
                         .await?;
-                    // A check that was asked for elsewhere, perhaps with a write, is nobody's wish here.
-                    let sql = "UPDATE runs SET state = 'finished', finished_at = $1, lease_until = NULL WHERE kind = 'check' AND state = 'running'";
-                    tx.execute(sql, args![now]).await.map(drop)
+                    end_checks(tx, now).await
                 })
             })
             .await
@@ -171,6 +170,12 @@ impl Place {
 }
 
 /// Whether sending is allowed.
+/// A check that was asked for elsewhere, perhaps with a write, is nobody's wish here.
+async fn end_checks(tx: &mut Tx, now: Timestamp) -> Result<(), Error> {
+    let sql = "UPDATE runs SET state = 'finished', finished_at = $1, lease_until = NULL WHERE kind = 'check' AND state = 'running'";
+    tx.execute(sql, args![now]).await.map(drop)
+}
+
 pub(crate) async fn may_send(tx: &mut Tx) -> Result<bool> {
     Ok(tx.row("SELECT id FROM installation WHERE state <> 'running'", args![]).await?.is_none())
 }

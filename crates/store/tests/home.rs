@@ -61,6 +61,24 @@ async fn a_copied_file_sends_nothing_until_it_is_adopted() {
     assert_eq!((second.come_home(NOW).await.unwrap(), second.may_send().await.unwrap()), (Home::Here, true));
 }
 
+/// It is adopted before anybody has started it.
+#[tokio::test]
+async fn a_copy_makes_no_check_that_somebody_wished_elsewhere() {
+    for what in [Adopt::Copy, Adopt::Restored] {
+        let home = testing::sqlite();
+        let first = open(home.url(), KEY, 1).await;
+        first.migrate().await.unwrap();
+        first.come_home(NOW).await.unwrap();
+        tenant(&first, "a").request_check(NOW, "{}", "ana").await.unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let copy = elsewhere.path().join("ponte.db");
+        back_up(home.file().unwrap(), &copy).await;
+        let second = open(&url(&copy), KEY, 2).await;
+        second.adopt(NOW, what, 60_000).await.unwrap();
+        assert!(second.fleet().claim(NOW, "worker", 60_000, true).await.unwrap().is_none());
+    }
+}
+
 #[tokio::test]
 async fn after_an_orderly_end_the_file_alone_is_whole() {
     let home = testing::sqlite();

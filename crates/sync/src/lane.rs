@@ -59,7 +59,7 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
         stored,
         runtime,
         probe: probe_until.is_some(),
-        asked: false,
+        unanswered: false,
         connection_next: None,
         said_works: false,
         lost: false,
@@ -69,8 +69,8 @@ pub(crate) async fn work_lane(engine: &Arc<Engine>, claimed: Claimed, slot: Slot
     };
     at_work.rounds(work).await?;
     at_work.way.leave();
-    let LaneTurn { lane, connection_next, lost, worked, asked, .. } = at_work;
-    if let Some(until) = probe_until.filter(|_| !asked) {
+    let LaneTurn { lane, connection_next, lost, worked, unanswered, .. } = at_work;
+    if let Some(until) = probe_until.filter(|_| !unanswered) {
         lane.tenant().give_back_probe(until).await?;
     }
     if lost {
@@ -145,8 +145,8 @@ pub(crate) struct LaneTurn {
     pub(crate) runtime: Runtime,
     /// The connection failed last: one request, and no more until it succeeds.
     pub(crate) probe: bool,
-    /// Something may have left for the EHR in this turn.
-    pub(crate) asked: bool,
+    /// Something was asked in this turn of which nobody knows what became of it.
+    pub(crate) unanswered: bool,
     /// The connection failed in this turn: not before then.
     pub(crate) connection_next: Option<Timestamp>,
     /// Everybody was told in this turn that the connection works.
@@ -173,7 +173,7 @@ impl LaneTurn {
             let more = work.len() >= self.turns_at_once() as usize || work.iter().any(|work| work.more);
             let moved = self.round(work).await?;
             // Nobody knows yet whether the connection works.
-            let probing = self.probe && self.asked;
+            let probing = self.probe && self.unanswered;
             if !moved || probing || self.stopped() || !fresh || !more || round == ROUNDS {
                 return Ok(());
             }
@@ -215,7 +215,7 @@ impl LaneTurn {
             }
             if let Some(at) = turn.write {
                 match work.rows[at].resource {
-                    ResourceKey::Patient(_) if !self.enter_to_ask().await? => return Ok(true),
+                    ResourceKey::Patient(_) if !self.enter().await? => return Ok(true),
                     ResourceKey::Patient(_) => {
                         linking::deliver_patient(self, &work, &work.rows[at]).await?;
                         self.way.leave();
@@ -277,7 +277,7 @@ impl LaneTurn {
         if self.enter().await? && self.lane.goes_on(self.engine.now()).await? == Fenced::Lost {
             self.lost = true;
         }
-        self.asked |= !self.stopped();
+        self.unanswered |= !self.stopped();
         Ok(!self.stopped())
     }
 
@@ -289,7 +289,7 @@ impl LaneTurn {
         if self.lane.begin(self.engine.now(), attempts).await? == Fenced::Lost {
             self.lost = true;
         }
-        self.asked |= !self.lost;
+        self.unanswered |= !self.lost;
         Ok(!self.lost)
     }
 
@@ -299,6 +299,7 @@ impl LaneTurn {
             return Ok(());
         }
         self.worked = true;
+        self.hear(settlements.iter());
         let settlements = settlements.into_iter().map(|one| self.unless_failed(one)).collect();
         if self.lane.settle(self.engine.now(), settlements).await? == Fenced::Lost {
             self.lost = true;
@@ -314,11 +315,25 @@ impl LaneTurn {
         settlement: Option<Settlement>,
     ) -> Result<(), Error> {
         self.worked = true;
+        self.hear(settlement.iter());
         let settlement = settlement.map(|one| self.unless_failed(one));
         if self.lane.settle_link(self.engine.now(), patient, change, settlement).await? == Fenced::Lost {
             self.lost = true;
         }
         Ok(())
+    }
+
+    /// What the EHR answered, whatever it was, is an answer; who heard none goes on not knowing.
+    fn hear<'s>(&mut self, settlements: impl Iterator<Item = &'s Settlement>) {
+        let mut classes = settlements.filter_map(|settlement| settlement.outcome.as_ref().map(|outcome| outcome.class)).peekable();
+        if classes.peek().is_some() && classes.all(|class| !matches!(class, Class::Uncertain | Class::BadResponse | Class::Internal)) {
+            self.answered();
+        }
+    }
+
+    /// All that was asked was answered.
+    pub(crate) fn answered(&mut self) {
+        self.unanswered = false;
     }
 
     /// What was answered well before the connection failed does not say that it works.
@@ -463,6 +478,7 @@ impl LaneTurn {
                     ready.push((work, at));
                 }
             }
+            self.answered();
             self.way.leave();
         }
         Ok(ready)

@@ -35,5 +35,6 @@ pub(crate) async fn learn(lane: &mut LaneTurn) -> Result<(), Error> {
         plan.capabilities_read_at = Some(now.rfc3339());
         plan.token_auth_basic = plan.token_auth_basic.or(wants_basic);
     };
+    lane.answered();
     lane.change_plan(change).await
 }

@@ -85,7 +85,14 @@ pub(crate) async fn deliver_patient(lane: &mut LaneTurn, work: &PatientWork, row
         return lane.settle(vec![settlement]).await;
     }
     let Content::Patient(draft) = &row.content else { return Ok(()) };
-    match look_up(lane, work).await {
+    if !lane.enter_to_ask().await? {
+        return Ok(());
+    }
+    let found = look_up(lane, work).await;
+    if !matches!(found, LookUp::Failed(_)) {
+        lane.answered();
+    }
+    match found {
         LookUp::Exact { by, id, etag } => {
             let now = lane.engine.now();
             let link = Link {

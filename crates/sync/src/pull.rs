@@ -193,7 +193,9 @@ async fn give_back(engine: &Engine, claim: PullClaim, failures: u32, end: End) -
         End::Lost => return Ok(()),
         End::Complete { watermark, full } => {
             let given_back = claim.finish(now, watermark, full).await?;
-            tenant.connection_works(now, false, true).await?;
+            if given_back == Fenced::Mine {
+                tenant.connection_works(now, false, true).await?;
+            }
             ("complete", given_back)
         }
         End::NotWanted { outcome, message } => (outcome, claim.put_back(now, outcome, message).await?),

@@ -49,10 +49,7 @@ pub(crate) async fn patient(call: Call, Path(id): Path<String>) -> Result<Respon
 }
 
 async fn pull(call: &Call, id: PatientId) -> Result<Response, Problem> {
-    let stored = usable_connection(call).await?;
-    if !stored.connection.pulls() {
-        return Err(Problem::conflict("pull_off", "The connection only pushes; an administrator may change `syncDirection`."));
-    }
+    pulls(call).await?;
     let patient = patients::known(call, id).await?;
     if patient.link.state != LinkState::Linked {
         return Err(held(HeldReason::PatientUnlinked, None));
@@ -73,6 +70,7 @@ async fn pull(call: &Call, id: PatientId) -> Result<Response, Problem> {
         if let Some(state) = state.as_ref().filter(|state| failed_since(before.as_ref(), state)) {
             return Err(incomplete(state));
         }
+        pulls(call).await?;
         if let Some(trouble) = connection_trouble(call, wait.left_ms()).await? {
             return Err(trouble);
         }
@@ -82,6 +80,14 @@ async fn pull(call: &Call, id: PatientId) -> Result<Response, Problem> {
             return Ok(wish.applied(response));
         }
     }
+}
+
+/// The tenant's connection is one that is pulled.
+async fn pulls(call: &Call) -> Result<(), Problem> {
+    if usable_connection(call).await?.connection.pulls() {
+        return Ok(());
+    }
+    Err(Problem::conflict("pull_off", "The connection only pushes; an administrator may change `syncDirection`."))
 }
 
 /// Whether the pull failed after the request, although it will be tried again by itself.

@@ -57,7 +57,7 @@ pub(super) async fn put(
         .await?;
     }
     let moved = begin_generation(tx, ward, now, connection).await?;
-    if !account.is_some_and(|before| before.connection.auth.is_same(&connection.auth)) {
+    if !moved && !account.is_some_and(|before| before.connection.auth.is_same_account(&connection.auth)) {
         begin_pulls_anew(tx, tenant, now).await?;
     }
     tx.execute(
@@ -127,19 +127,16 @@ async fn begin_generation(tx: &mut Tx, ward: &Ward, now: Timestamp, connection: 
     )
     .await?;
     tx.execute("UPDATE deliveries SET audit_at = NULL WHERE tenant_id = $1 AND audit_at IS NOT NULL", args![tenant]).await?;
-    tx.execute(
-        "UPDATE pulls SET generation = $2, watermark = NULL, sealed_checkpoint = NULL, last_full_at = NULL, failures = 0, \
-         epoch = epoch + 1, lease_until = NULL, owner = NULL WHERE tenant_id = $1",
-        args![tenant, generation],
-    )
-    .await?;
+    tx.execute("UPDATE pulls SET generation = $2, watermark = NULL, failures = 0 WHERE tenant_id = $1", args![tenant, generation]).await?;
+    begin_pulls_anew(tx, tenant, now).await?;
     Ok(true)
 }
 
 /// Another account may see other rows: no walk that began as one goes on as the other, which would take what it may not see for deleted.
+/// All is read again, for what only the new one may see is older than the watermark.
 async fn begin_pulls_anew(tx: &mut Tx, tenant: &TenantId, now: Timestamp) -> Result<()> {
     tx.execute(
-        "UPDATE pulls SET sealed_checkpoint = NULL, epoch = epoch + 1, owner = NULL, lease_until = NULL, \
+        "UPDATE pulls SET sealed_checkpoint = NULL, last_full_at = NULL, epoch = epoch + 1, owner = NULL, lease_until = NULL, \
            requested_at = CASE WHEN lease_until IS NULL THEN requested_at ELSE $2 END, \
            due_at = CASE WHEN lease_until IS NULL THEN due_at ELSE $2 END WHERE tenant_id = $1",
         args![tenant, now],

@@ -51,28 +51,17 @@ pub(super) async fn failed(
     (id, revision): (uuid::Uuid, i64),
     failed: &ConnectionFailed,
 ) -> Result<bool> {
-    let written = tx
-        .execute(
-            "UPDATE connections SET failures = $2, not_before = $3, circuit_open = $4, auth_refused = $5, last_class = $6, \
-         down_since = CASE WHEN $7 THEN COALESCE(down_since, $8) ELSE down_since END, probe_until = NULL WHERE tenant_id = $1 \
-         AND EXISTS (SELECT 1 FROM fhir_integration_configs c WHERE c.tenant_id = $1 AND c.id = $9 AND c.revision = $10)",
-            args![
-                tenant,
-                failed.failures,
-                failed.not_before,
-                failed.circuit_open,
-                failed.auth_refused,
-                failed.class.word(),
-                failed.down,
-                now,
-                id,
-                revision
-            ],
-        )
-        .await?;
-    if written == 0 {
+    // First, and held: a change that is being written just now is waited for.
+    let same = locking!("SELECT id FROM fhir_integration_configs WHERE tenant_id = $1 AND id = $2 AND revision = $3");
+    if tx.row(same, args![tenant, id, revision]).await?.is_none() {
         return Ok(false);
     }
+    tx.execute(
+        "UPDATE connections SET failures = $2, not_before = $3, circuit_open = $4, auth_refused = $5, last_class = $6, \
+         down_since = CASE WHEN $7 THEN COALESCE(down_since, $8) ELSE down_since END, probe_until = NULL WHERE tenant_id = $1",
+        args![tenant, failed.failures, failed.not_before, failed.circuit_open, failed.auth_refused, failed.class.word(), failed.down, now],
+    )
+    .await?;
     tx.execute("UPDATE fhir_integration_configs SET last_error = $2 WHERE tenant_id = $1", args![tenant, &failed.sentence]).await?;
     Ok(true)
 }

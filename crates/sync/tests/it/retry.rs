@@ -102,6 +102,28 @@ async fn a_probe_without_an_outcome_holds_the_others_back() {
     .await;
 }
 
+/// … and a probe that is answered, were it with a refusal of the row, keeps nobody waiting.
+#[tokio::test]
+async fn a_probe_that_refuses_its_row_lets_the_next_try_at_once() {
+    on_each(own_id(), async |w| {
+        let patients = w.known_patients(5).await;
+        for patient in &patients {
+            w.observe(*patient, "3").await;
+        }
+        for verb in ["PUT", "POST"] {
+            w.node.gate.answer(Which::new(verb, "/"), 1, 503, &[], &outcome("transient", "later"));
+        }
+        w.work().await;
+        w.node.gate.open();
+        w.node.gate.answer(Which::new("PUT", "/Observation/"), 1, 422, &[], &outcome("processing", "This one will not do."));
+        w.go_on_for(5 * SECOND).await;
+        let all = w.all_observed();
+        let arrived = all.iter().filter(|(id, _)| !w.effects(*id).is_empty()).count();
+        assert_eq!(arrived, all.len() - 1, "all but the refused one");
+    })
+    .await;
+}
+
 /// The connection's one probe is whose turn it is, and goes on at once from who has nothing to ask.
 #[tokio::test]
 async fn a_probe_that_asked_nothing_keeps_nobody_waiting() {

@@ -205,8 +205,8 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
         rule: "an EHR that fails is tried once at a time",
         cuts: &[Cut {
             file: "crates/sync/src/lane.rs",
-            find: "probe_until.filter(|_| !asked)",
-            replace: "probe_until.filter(|_| !asked || worked)",
+            find: "probe_until.filter(|_| !unanswered)",
+            replace: "probe_until.filter(|_| !unanswered || worked)",
         }],
         watch: Watch::engine(&["retry::a_probe_without_an_outcome"]),
     },
