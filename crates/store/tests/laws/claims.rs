@@ -123,6 +123,33 @@ async fn two_nodes_that_claim_at_once_never_hold_the_same_lane() {
     .await;
 }
 
+/// Of a lane whose patients all wait with a backlog, who observes something now has the next turn.
+#[tokio::test]
+async fn what_is_fresh_has_its_turn_before_its_lanes_backlog() {
+    on_each(async |ward| {
+        ward.configure(&ward.tenant, json!({"enabled": false})).await;
+        fill(&ward, &ward.tenant).await;
+        ward.configure(&ward.tenant, json!({"maxConcurrency": 8})).await;
+        let mut last = None;
+        for claimed in claim_all(&ward, NOW).await {
+            let turns = claimed.lane.work(NOW, 100).await.unwrap();
+            assert!(turns.iter().all(|turn| !turn.fresh));
+            if turns.len() > 2 {
+                last = turns.last().map(|turn| turn.patient.id);
+            }
+            claimed.lane.release(NOW, None).await.unwrap();
+        }
+        let last = last.expect("no lane has three patients");
+        ward.observe(&ward.tenant, NOW, last).await;
+        let mut first = Vec::new();
+        for claimed in claim_all(&ward, NOW).await {
+            first.extend(claimed.lane.work(NOW, 1).await.unwrap().into_iter().map(|turn| turn.patient.id));
+        }
+        assert!(first.contains(&last), "who waits longer with a backlog goes first");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn two_nodes_that_claim_at_once_count_what_was_claimed_before() {
     on_each(async |ward| {

@@ -279,7 +279,7 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
                 replace: "ORDER BY head_due, patient_id LIMIT",
             },
         ],
-        watch: Watch { package: "ponte-store", program: Some("reference"), filters: &["a_sqlite_file"] },
+        watch: Watch::store(&["claims::what_is_fresh"]),
     },
     Sabotage {
         name: "poison-goes-on",
@@ -314,11 +314,18 @@ pub(super) const SABOTAGES: &[Sabotage] = &[
     Sabotage {
         name: "rule-overrules-a-person",
         rule: "law 3: a rule that decides late does not overrule the person who decided meanwhile",
-        cuts: &[Cut {
-            file: "crates/store/src/lane/link.rs",
-            find: r#"if present && by.is_some_and(|by| by.starts_with("person:")) && !same {"#,
-            replace: r#"if present && by.is_some_and(|by| by.starts_with("nobody:")) && !same {"#,
-        }],
+        cuts: &[
+            Cut {
+                file: "crates/store/src/lane/link.rs",
+                find: r#"if present && by.is_some_and(|by| by.starts_with("person:")) && !same {"#,
+                replace: r#"if present && by.is_some_and(|by| by.starts_with("nobody:")) && !same {"#,
+            },
+            Cut {
+                file: "crates/store/src/lane/link.rs",
+                find: "row.int(\"version\")? != from.version || known != (from.by.clone(), from.ehr_id.clone())",
+                replace: "row.int(\"version\")? != from.version && known != (from.by.clone(), from.ehr_id.clone())",
+            },
+        ],
         watch: Watch::engine(&["linking::a_persons_link"]),
     },
     Sabotage {
