@@ -137,7 +137,7 @@ async fn what_is_fresh_has_its_turn_before_its_lanes_backlog() {
             if turns.len() > 2 {
                 last = turns.last().map(|turn| turn.patient.id);
             }
-            claimed.lane.release(NOW, None).await.unwrap();
+            assert_eq!(claimed.lane.release(NOW, None).await.unwrap(), Fenced::Mine);
         }
         let last = last.expect("no lane has three patients");
         ward.observe(&ward.tenant, NOW, last).await;
