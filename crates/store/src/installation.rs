@@ -62,10 +62,10 @@ impl Store {
 
     /// A person's word. `Restored`: every delivery that is open becomes `uncertain` and is asked about once `settle_ms` is
     /// over (what a person holds stays held, and is asked about before it is ever sent); what was delivered is audited
-    /// (`audit_at = now`).
+    /// (`audit_at = now`). Connection checks that are under way are ended, whatever it is.
     ///
     /// # Errors
-    /// When the database fails; then nothing was changed.
+    /// When the database fails; then nothing else was changed.
     pub async fn adopt(&self, now: Timestamp, what: Adopt, settle_ms: i64) -> Result<()> {
         let known = self.installation().await?;
         self.inner.db.write(move |tx| Box::pin(async move { end_checks(tx, now).await })).await?;
@@ -169,13 +169,13 @@ impl Place {
     }
 }
 
-/// Whether sending is allowed.
 /// A check that was asked for elsewhere, perhaps with a write, is nobody's wish here.
 async fn end_checks(tx: &mut Tx, now: Timestamp) -> Result<(), Error> {
     let sql = "UPDATE runs SET state = 'finished', finished_at = $1, lease_until = NULL WHERE kind = 'check' AND state = 'running'";
     tx.execute(sql, args![now]).await.map(drop)
 }
 
+/// Whether sending is allowed.
 pub(crate) async fn may_send(tx: &mut Tx) -> Result<bool> {
     Ok(tx.row("SELECT id FROM installation WHERE state <> 'running'", args![]).await?.is_none())
 }

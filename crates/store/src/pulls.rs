@@ -253,36 +253,36 @@ impl PullClaim {
 
     /// It cannot be finished now: what was read is kept, the watermark stays, the checkpoint too. `again_at`: when to go on by itself.
     pub async fn fail(self, now: Timestamp, outcome: &str, message: &str, again_at: Option<Timestamp>) -> Result<Fenced> {
-        let key = self.tenant().key(now).await?;
-        let sealed = key.seal_text("pulls", "sealed_message", self.patient, message)?;
-        let (claim, outcome) = (self.clone(), outcome.to_owned());
-        self.fenced(move |tx, _| {
-            Box::pin(async move {
-                tx.execute(
-                    "UPDATE pulls SET lease_until = NULL, owner = NULL, failures = failures + 1, outcome = $4, sealed_message = $5, \
-                       due_at = CASE WHEN due_at IS NULL OR due_at > $6 THEN COALESCE($6, due_at) ELSE due_at END \
-                     WHERE tenant_id = $1 AND patient_id = $2 AND epoch = $3",
-                    args![&claim.tenant, claim.patient, claim.epoch, outcome, sealed, again_at],
-                )
-                .await?;
-                tx.wake(false).await
-            })
-        })
-        .await
+        self.give_back(now, outcome, message, GivenBack { failures: 1, requested_at: None, due_at: again_at }).await
     }
 
     /// A person's word keeps it from going on: no failure of its own. It is due again as soon as that word is another, from its
     /// checkpoint, and who waits for it waits on.
     pub async fn put_back(self, now: Timestamp, outcome: &str, message: &str) -> Result<Fenced> {
+        self.give_back(now, outcome, message, GivenBack { failures: 0, requested_at: Some(now), due_at: Some(now) }).await
+    }
+
+    async fn give_back(self, now: Timestamp, outcome: &str, message: &str, as_what: GivenBack) -> Result<Fenced> {
         let key = self.tenant().key(now).await?;
         let sealed = key.seal_text("pulls", "sealed_message", self.patient, message)?;
         let (claim, outcome) = (self.clone(), outcome.to_owned());
         self.fenced(move |tx, _| {
             Box::pin(async move {
                 tx.execute(
-                    "UPDATE pulls SET lease_until = NULL, owner = NULL, outcome = $4, sealed_message = $5, requested_at = $6, \
-                       due_at = CASE WHEN due_at < $6 THEN due_at ELSE $6 END WHERE tenant_id = $1 AND patient_id = $2 AND epoch = $3",
-                    args![&claim.tenant, claim.patient, claim.epoch, outcome, sealed, now],
+                    "UPDATE pulls SET lease_until = NULL, owner = NULL, failures = failures + $7, outcome = $4, sealed_message = $5, \
+                       requested_at = COALESCE($8, requested_at), \
+                       due_at = CASE WHEN due_at IS NULL OR due_at > $6 THEN COALESCE($6, due_at) ELSE due_at END \
+                     WHERE tenant_id = $1 AND patient_id = $2 AND epoch = $3",
+                    args![
+                        &claim.tenant,
+                        claim.patient,
+                        claim.epoch,
+                        outcome,
+                        sealed,
+                        as_what.due_at,
+                        as_what.failures,
+                        as_what.requested_at
+                    ],
                 )
                 .await?;
                 tx.wake(false).await
@@ -326,6 +326,17 @@ impl PullClaim {
             })
             .await
     }
+}
+
+/// How a pull that is not at its end is given back.
+#[derive(Clone, Copy)]
+struct GivenBack {
+    /// So many more.
+    failures: i64,
+    /// Somebody waits for it.
+    requested_at: Option<Timestamp>,
+    /// When it goes on by itself, if it is not due before.
+    due_at: Option<Timestamp>,
 }
 
 /// What a fenced write knows of its pull.

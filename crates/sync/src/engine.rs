@@ -108,6 +108,7 @@ impl Engine {
     /// Works with `slots` claims at once until `shutdown`, then lets those under way end.
     pub async fn run(self: Arc<Self>, slots: usize, shutdown: CancellationToken) {
         let slots = slots.max(1);
+        let most_pulls = (slots / 2).max(1);
         let semaphore = Arc::new(Semaphore::new(slots));
         let under_way = TaskTracker::new();
         while !shutdown.is_cancelled() {
@@ -115,7 +116,6 @@ impl Engine {
                 () = shutdown.cancelled() => break,
                 slot = Slot::of(&semaphore, &shutdown) => match slot { Some(slot) => slot, None => break },
             };
-            let most_pulls = (slots / 2).max(1);
             match self.claim(most_pulls).await {
                 Ok(Some(claimed)) => {
                     let engine = self.clone();

@@ -5,6 +5,7 @@
 use crate::breaker;
 use crate::engine::Engine;
 use crate::places::{Slot, Way};
+use crate::probe::Probe;
 use crate::settle::{Ended, Terms, settle_not_asked};
 use crate::turn::{Turn, turn};
 use crate::{ask, linking, push};
@@ -110,15 +111,10 @@ async fn gate(engine: &Engine, lane: &Lane, stored: &StoredConnection, runtime: 
     if let Some(until) = runtime.not_before.filter(|until| *until > now) {
         return Ok(Gate::Closed(until));
     }
-    if runtime.failed_last() {
-        let until = now.plus_ms(limit_ms(engine, stored).saturating_mul(2).max(1000));
-        return Ok(if lane.tenant().take_probe(now, until).await? {
-            Gate::Open { probe_until: Some(until) }
-        } else {
-            Gate::Closed(now.plus_ms(500))
-        });
-    }
-    Ok(Gate::Open { probe_until: None })
+    Ok(match Probe::take(engine, &lane.tenant(), stored, runtime, now).await? {
+        Probe::Anothers => Gate::Closed(now.plus_ms(500)),
+        probe => Gate::Open { probe_until: probe.until() },
+    })
 }
 
 /// So many patients have their turn in one round.
@@ -326,8 +322,8 @@ impl LaneTurn {
     /// What the EHR answered, whatever it was, is an answer; who heard none goes on not knowing.
     fn hear<'s>(&mut self, settlements: impl Iterator<Item = &'s Settlement>) {
         let mut classes = settlements.filter_map(|settlement| settlement.outcome.as_ref().map(|outcome| outcome.class)).peekable();
-        if classes.peek().is_some() && classes.all(|class| !matches!(class, Class::Uncertain | Class::BadResponse | Class::Internal)) {
-            self.answered();
+        if classes.peek().is_some() {
+            self.unanswered = classes.any(|class| matches!(class, Class::Uncertain | Class::BadResponse | Class::Internal));
         }
     }
 

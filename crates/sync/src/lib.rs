@@ -10,6 +10,7 @@
 //! | `ask`, `found` | what became of an uncertain effect |
 //! | `linking`, [`reading`] | our patient and the EHR's Patient |
 //! | `breaker` | failures of a connection: pure |
+//! | `probe` | who finds out whether a connection that failed works again |
 //! | `places` | who may be at an EHR just now |
 //! | `late`, `learn`, `denied` | late answers, what an EHR says of itself, 403s in a row |
 //! | [`pull`] | the EHR's observations |
@@ -27,6 +28,7 @@ mod late;
 mod learn;
 mod linking;
 mod places;
+mod probe;
 pub mod pull;
 mod push;
 pub mod reading;

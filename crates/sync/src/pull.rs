@@ -19,6 +19,7 @@ mod walk;
 
 use crate::breaker;
 use crate::engine::Engine;
+use crate::probe::Probe;
 use crate::reading;
 use model::failure::Scope;
 use model::patient::LinkProblem;
@@ -96,19 +97,15 @@ async fn gate(
     if let Some(until) = runtime.not_before.filter(|until| *until > now) {
         return closed(waiting_word(runtime), "The EHR failed last; we try again by ourselves.", Some(until));
     }
-    let mut probe_until = None;
-    if runtime.failed_last() {
-        let until = now.plus_ms(limit_ms(engine, &stored).saturating_mul(2).max(1000));
-        probe_until = Some(until);
-        if !claim.tenant().take_probe(now, until).await? {
-            return closed(
-                waiting_word(runtime),
-                "The EHR failed last and is being asked whether it works again.",
-                Some(now.plus_ms(PROBED_MS)),
-            );
-        }
+    let probe = Probe::take(engine, &claim.tenant(), &stored, runtime, now).await?;
+    if matches!(probe, Probe::Anothers) {
+        return closed(
+            waiting_word(runtime),
+            "The EHR failed last and is being asked whether it works again.",
+            Some(now.plus_ms(PROBED_MS)),
+        );
     }
-    Ok(Gate::Open { ehr_id, stored, probe_until })
+    Ok(Gate::Open { ehr_id, stored, probe_until: probe.until() })
 }
 
 /// The EHR's id to read, where the link is in use or is held for something that another reading can show to be over.
@@ -140,11 +137,6 @@ fn waiting_word(runtime: &Runtime) -> &'static str {
     } else {
         "pull_incomplete"
     }
-}
-
-/// The time limit of one request: the tenant's, but always shorter than the lease less its margin.
-fn limit_ms(engine: &Engine, stored: &StoredConnection) -> i64 {
-    stored.connection.request_timeout_ms.min(engine.lease_ms - 2 * engine.margin_ms()).max(100)
 }
 
 async fn work(

@@ -1,22 +1,29 @@
 //! Pulls in trouble: sick EHRs, merged and denied patients, killed and frozen nodes, and the schedule that begins them.
 
-use crate::gate::{Stop, Which};
+use crate::gate::{Frozen, Stop, Which};
 use crate::pull::{asks, complete, counts, current, hospital_patient, linked, searches, small_pages, state, there, writes, writes_many};
-use crate::world::{DAY, HOUR, LEASE, MINUTE, SECOND, lacking, on_each, on_each_with, own_id};
+use crate::world::{DAY, HOUR, LEASE, MINUTE, SECOND, World, lacking, on_each, on_each_with, own_id};
 use model::patient::LinkProblem;
-use model::{Class, LinkState};
+use model::{Class, LinkState, PatientId};
 use sandbox::{Fault, FaultPlan};
 use serde_json::json;
+use tokio::task::JoinHandle;
+
+/// A pull of so many rows that stands still with a page in hand, the next after so many.
+async fn in_the_middle(w: &World, rows: usize, pages: u32) -> (PatientId, Frozen, JoinHandle<()>) {
+    let patient = linked(w, "p1").await;
+    writes_many(w, "p1", rows);
+    w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
+    let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(pages), Stop::AfterTheAnswer);
+    let under_way = w.node.step_aside();
+    stands.stands().await;
+    (patient, stands, under_way)
+}
 
 #[tokio::test]
 async fn a_killed_pull_goes_on_from_its_checkpoint() {
     on_each(small_pages(&[]), async |w| {
-        let patient = linked(w, "p1").await;
-        writes_many(w, "p1", 300);
-        w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
-        let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(8), Stop::AfterTheAnswer);
-        let killed = w.node.step_aside();
-        stands.stands().await;
+        let (patient, _stands, killed) = in_the_middle(w, 300, 8).await;
         killed.abort();
         assert!(current(w, patient).await.len() > 100);
         let asked = searches(w).len();
@@ -38,12 +45,7 @@ async fn a_killed_pull_goes_on_from_its_checkpoint() {
 #[tokio::test]
 async fn a_frozen_pull_that_wakes_behind_its_lease_writes_nothing_any_more() {
     on_each(small_pages(&[]), async |w| {
-        let patient = linked(w, "p1").await;
-        writes_many(w, "p1", 60);
-        w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
-        let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(1), Stop::AfterTheAnswer);
-        let frozen = w.node.step_aside();
-        stands.stands().await;
+        let (patient, stands, frozen) = in_the_middle(w, 60, 1).await;
         w.clock.forward(LEASE + SECOND);
         let second = w.second_node().await;
         w.work_on(&second).await;
@@ -114,13 +116,8 @@ async fn a_sick_ehr_costs_a_pull_its_time_and_nothing_else() {
     ];
     for fault in sick {
         on_each(small_pages(&[]), async |w| {
-            let patient = linked(w, "p1").await;
-            writes_many(w, "p1", 70);
-            w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
             // In the middle of it the EHR falls ill.
-            let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(1), Stop::AfterTheAnswer);
-            let step = w.node.step_aside();
-            stands.stands().await;
+            let (patient, stands, step) = in_the_middle(w, 70, 1).await;
             w.faults(FaultPlan::none().always(fault));
             stands.wake();
             step.await.unwrap();
@@ -260,12 +257,7 @@ async fn a_tenant_that_does_not_pull_is_not_pulled_and_goes_on_when_it_does() {
 async fn a_pull_that_is_turned_off_asks_for_no_further_page_and_goes_on_from_there_when_it_is_turned_on() {
     for (off, word) in [(json!({"enabled": false}), "disabled"), (json!({"syncDirection": "push"}), "pull_off")] {
         on_each(small_pages(&[]), async |w| {
-            let patient = linked(w, "p1").await;
-            writes_many(w, "p1", 300);
-            w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
-            let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(8), Stop::AfterTheAnswer);
-            let under_way = w.node.step_aside();
-            stands.stands().await;
+            let (patient, stands, under_way) = in_the_middle(w, 300, 8).await;
             w.configure(&w.tenant, &w.ward.base, off.clone()).await;
             let asked = searches(w).len();
             stands.wake();
@@ -290,12 +282,7 @@ async fn a_pull_that_is_turned_off_asks_for_no_further_page_and_goes_on_from_the
 async fn a_pull_under_way_goes_on_through_a_change_of_settings_and_begins_anew_under_another_account() {
     for (settings, anew) in [(json!({"maxRetries": 5}), false), (json!({"authConfig": {"apiKey": "another"}}), true)] {
         on_each(small_pages(&[]), async |w| {
-            let patient = linked(w, "p1").await;
-            writes_many(w, "p1", 300);
-            w.tenant.request_pull(w.clock.now(), patient).await.unwrap().unwrap();
-            let mut stands = w.node.gate.freeze(Which::new("GET", "/Observation?").skip(8), Stop::AfterTheAnswer);
-            let under_way = w.node.step_aside();
-            stands.stands().await;
+            let (patient, stands, under_way) = in_the_middle(w, 300, 8).await;
             w.configure(&w.tenant, &w.ward.base, settings.clone()).await;
             let asked = searches(w).len();
             stands.wake();
