@@ -1,7 +1,7 @@
 //! PRODUCT, "Retry": the tenant's schedule, the connection's round and circuit, 429, 401; seen in the attempts and at the EHR.
 
 use crate::gate::{Which, outcome};
-use crate::world::{DAY, HOUR, MINUTE, SECOND, Ward, World, bare, conditional, on_each, own_id, script};
+use crate::world::{DAY, HOUR, MINUTE, SECOND, Ward, World, bare, conditional, on_each, on_each_with, own_id, script};
 use model::{Class, HeldReason, State, Timestamp, WhoseMove};
 use sandbox::{Auth, Fault, FaultPlan, OAuth2, Options};
 use serde_json::json;
@@ -128,17 +128,22 @@ async fn a_probe_that_refuses_its_row_lets_the_next_try_at_once() {
 /// The connection's one probe is whose turn it is, and goes on at once from who has nothing to ask.
 #[tokio::test]
 async fn a_probe_that_asked_nothing_keeps_nobody_waiting() {
-    on_each(own_id(), async |w| {
+    on_each_with(own_id(), json!({"batchSize": 1}), async |w| {
         let patients = w.known_patients(9).await;
         let (unlinked, waiting) = patients.split_at(8);
+        w.faults(FaultPlan::none().always(Fault::CutAfterCommit));
         for patient in unlinked {
-            let pain = w.observe(*patient, "3").await;
-            w.next(1, Fault::CutAfterCommit, "PUT", pain);
+            w.observe(*patient, "3").await;
         }
         w.work().await;
+        for (id, _) in w.all_observed().iter().rev().take(unlinked.len()) {
+            assert_eq!(w.delivery(*id).await.state, State::Uncertain);
+        }
         for patient in unlinked {
             w.tenant.link_by_person(w.clock.now(), *patient, None, "ana").await.unwrap().unwrap();
         }
+        // They are all due again by the time at which the connection may be tried.
+        w.clock.forward(SECOND / 2);
         let pain = w.observe(waiting[0], "4").await;
         w.next(1, Fault::Status503Outcome, "PUT", pain);
         w.go_on_for(10 * SECOND).await;
