@@ -19,7 +19,8 @@ pub const SETTLE: i8 = 3;
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
     pub workers: usize,
-    pub lanes: usize,
+    /// How many of [`ROWS`]: a version; a version and its correction; these, and another patient's.
+    pub rows: usize,
     /// Workers that die, or sleep beyond their lease.
     pub deaths: u8,
     /// Answers that are lost, and requests that are dropped.
@@ -72,8 +73,8 @@ pub struct Bridge {
 
 impl fmt::Display for Bridge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Bounds { workers, lanes, deaths, cuts, late } = self.bounds;
-        write!(f, "{}, {workers} workers, {lanes} lanes, {deaths} deaths, {cuts} cuts, {late} late", self.manner)?;
+        let Bounds { workers, rows, deaths, cuts, late } = self.bounds;
+        write!(f, "{}, {workers} workers, {rows} rows, {deaths} deaths, {cuts} cuts, {late} late", self.manner)?;
         if self.rules == Rules::ALL { Ok(()) } else { write!(f, ", {:?}", self.rules) }
     }
 }
@@ -205,14 +206,15 @@ pub struct World {
 
 impl World {
     pub fn new(bounds: &Bounds) -> Self {
+        let lanes = ROWS[bounds.rows - 1].0 + 1;
         Self {
-            rows: ROWS.iter().filter(|(lane, _)| *lane < bounds.lanes).map(|_| Row::new()).collect(),
-            known: vec![None; bounds.lanes],
-            lanes: vec![Lane { due: true, lease: None }; bounds.lanes],
+            rows: vec![Row::new(); bounds.rows],
+            known: vec![None; lanes],
+            lanes: vec![Lane { due: true, lease: None }; lanes],
             workers: vec![Worker::Idle; bounds.workers],
             requests: Vec::new(),
-            ehr: vec![Resource::default(); bounds.lanes],
-            second: Acceptance::NotYet,
+            ehr: vec![Resource::default(); lanes],
+            second: if bounds.rows > 1 { Acceptance::NotYet } else { Acceptance::Committed },
             deaths: bounds.deaths,
             cuts: bounds.cuts,
             late: bounds.late,
