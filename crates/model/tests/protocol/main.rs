@@ -73,7 +73,7 @@ fn two_lanes_and_three_workers_lose_double_and_set_back_nothing() {
 
 /// Two lanes are each of them one (`alone`), so this is three workers, two lanes, three rows.
 #[test]
-#[ignore = "a hundred million moments: `cargo xtask model`"]
+#[ignore = "150 million moments: `cargo xtask model`"]
 fn two_deaths_and_a_late_commit_lose_double_and_set_back_nothing_in_either_lane() {
     for rows in [1, 2] {
         holds(Bounds { workers: 3, rows, deaths: 2, cuts: 0, late: 1 });
