@@ -1,8 +1,7 @@
 //! A lane beside another does nothing that it would not do alone: whoever works in the other lane is idle in this one, and what
 //! failed there is spent. Every moment of two lanes, seen by either, is a moment of one.
 
-use crate::bridge::{Acceptance, Bounds, Bridge, Doing, ROWS, Rules, Sending, Worker, World};
-use crate::ehr::Manner;
+use crate::bridge::{Acceptance, Bounds, Bridge, Doing, ROWS, Sending, Worker, World};
 use stateright::Model;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
@@ -12,8 +11,8 @@ fn fingerprint(world: &World) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(world)
 }
 
-/// Every moment, once.
-fn moments(bridge: &Bridge, mut each: impl FnMut(&World)) -> usize {
+/// Every moment, once: what it was, in small.
+fn moments(bridge: &Bridge, mut each: impl FnMut(&World)) -> HashSet<u64> {
     let mut ahead = bridge.init_states();
     let mut known: HashSet<_> = ahead.iter().map(fingerprint).collect();
     while let Some(world) = ahead.pop() {
@@ -24,7 +23,7 @@ fn moments(bridge: &Bridge, mut each: impl FnMut(&World)) -> usize {
             }
         }
     }
-    known.len()
+    known
 }
 
 /// What a lane sees of a world of two.
@@ -62,30 +61,26 @@ fn seen(world: &World, lane: usize) -> World {
 
 /// As much or less of it was spent: a death in the other lane is none here.
 fn within(alone: &HashSet<u64>, mut seen: World, most: &Bounds) -> bool {
-    let (deaths, cuts, late) = (seen.deaths, seen.cuts, seen.late);
-    let left = (deaths..=most.deaths).flat_map(|deaths| (cuts..=most.cuts).map(move |cuts| (deaths, cuts)));
-    left.flat_map(|(deaths, cuts)| (late..=most.late).map(move |late| (deaths, cuts, late))).any(|(deaths, cuts, late)| {
-        (seen.deaths, seen.cuts, seen.late) = (deaths, cuts, late);
-        alone.contains(&fingerprint(&seen))
+    let World { deaths, cuts, late, .. } = seen;
+    (deaths..=most.deaths).any(|deaths| {
+        (cuts..=most.cuts).any(|cuts| {
+            (late..=most.late).any(|late| {
+                (seen.deaths, seen.cuts, seen.late) = (deaths, cuts, late);
+                alone.contains(&fingerprint(&seen))
+            })
+        })
     })
 }
 
 fn each_lane_is_alone(bounds: Bounds) {
-    for manner in Manner::ALL {
-        let alone = |rows: usize| {
-            let mut all = HashSet::new();
-            moments(&Bridge { manner, bounds: Bounds { rows, ..bounds }, rules: Rules::ALL }, |world| {
-                all.insert(fingerprint(world));
-            });
-            all
-        };
-        let lanes = [alone(2), alone(1)];
-        let together = moments(&Bridge { manner, bounds, rules: Rules::ALL }, |world| {
+    for bridge in Bridge::of_each_manner(bounds) {
+        let lanes = [2, 1].map(|rows| moments(&Bridge { bounds: Bounds { rows, ..bounds }, ..bridge }, |_| {}));
+        let together = moments(&bridge, |world| {
             for (lane, alone) in lanes.iter().enumerate() {
-                assert!(within(alone, seen(world, lane), &bounds), "{manner}: lane {lane} of {world:?}");
+                assert!(within(alone, seen(world, lane), &bounds), "{bridge}: lane {lane} of {world:?}");
             }
         });
-        println!("{manner}: {together} moments of two lanes are {} and {} of one", lanes[0].len(), lanes[1].len());
+        println!("{bridge}: {} different moments are {} and {} of one lane", together.len(), lanes[0].len(), lanes[1].len());
     }
 }
 

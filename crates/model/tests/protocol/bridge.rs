@@ -71,6 +71,13 @@ pub struct Bridge {
     pub rules: Rules,
 }
 
+impl Bridge {
+    /// Under all rules, with each manner of an EHR.
+    pub fn of_each_manner(bounds: Bounds) -> impl Iterator<Item = Self> {
+        Manner::ALL.into_iter().map(move |manner| Self { manner, bounds, rules: Rules::ALL })
+    }
+}
+
 impl fmt::Display for Bridge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Bounds { workers, rows, deaths, cuts, late } = self.bounds;

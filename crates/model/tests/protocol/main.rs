@@ -36,8 +36,7 @@ fn explore(bridge: Bridge) -> Option<String> {
 }
 
 fn holds(bounds: Bounds) {
-    for manner in Manner::ALL {
-        let bridge = Bridge { manner, bounds, rules: Rules::ALL };
+    for bridge in Bridge::of_each_manner(bounds) {
         let named = bridge.to_string();
         assert_eq!(explore(bridge), None, "{named}");
     }
