@@ -106,6 +106,27 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// One of the platform's as it is at first: nothing of it is at the EHR.
+    #[must_use]
+    pub fn accepted(id: ObservationId, draft: ObservationDraft, now: Timestamp) -> Self {
+        Self {
+            id,
+            version: 1,
+            draft,
+            source: Source::Platform,
+            ehr_id: None,
+            ehr_version: None,
+            synced_version: None,
+            synced_at: None,
+            deleted: false,
+            resource: None,
+            interpreted: true,
+            delivery: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// Whether the EHR holds the newest version.
     #[must_use]
     pub fn synced(&self) -> bool {

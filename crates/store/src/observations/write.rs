@@ -22,7 +22,7 @@ pub(super) async fn create(
     match look_up(tx, &ward.tenant, &ward.key, idempotency).await? {
         Known::New => {}
         Known::OtherRequest => return Ok(Once::OtherRequest),
-        Known::Made(made) => return Ok(Once::Before(accepted(tx, ward, now, &made).await?)),
+        Known::Made(made) => return Ok(Once::Before(accepted_before(tx, ward, now, &made).await?)),
     }
     let standing = standing::standing(tx, &ward.tenant).await?;
     // By patient id, the order in which everybody locks streams; within a patient as they came.
@@ -38,15 +38,25 @@ pub(super) async fn create(
             made.push(None);
             continue;
         };
-        insert(tx, ward, now, ObservationId(id), draft).await?;
-        intended.push(Intended { resource: ResourceKey::Observation(ObservationId(id)), version: 1, hold: *hold, backlog: false });
-        made.push(Some(id));
+        let id = ObservationId(id);
+        insert(tx, ward, now, id, draft).await?;
+        intended.push(Intended { resource: ResourceKey::Observation(id), version: 1, hold: *hold, backlog: false });
+        made.push(Some(Observation::accepted(id, draft.clone(), now)));
     }
     for (patient, intended) in &by_patient {
         standing::enqueue(tx, &*ward.rng, &ward.tenant, now, standing, *patient, intended).await?;
     }
-    remember(tx, &ward.tenant, &ward.key, now, idempotency, &made).await?;
-    Ok(Once::Done(accepted(tx, ward, now, &made).await?))
+    let ids: Vec<_> = made.iter().map(|made| made.as_ref().map(|made| made.id.0)).collect();
+    remember(tx, &ward.tenant, &ward.key, now, idempotency, &ids).await?;
+    let view = View::of(tx, &ward.tenant, &ward.key, standing, now).await?;
+    let mut accepted = Vec::with_capacity(made.len());
+    for made in made {
+        accepted.push(match made {
+            Some(observation) => Accepted::Stored(Box::new(view.with_delivery(tx, observation).await?)),
+            None => Accepted::PatientUnknown,
+        });
+    }
+    Ok(Once::Done(accepted))
 }
 
 pub(super) async fn update(
@@ -178,7 +188,8 @@ async fn may_be_there(tx: &mut Tx, ward: &Ward, id: ObservationId) -> Result<boo
     Ok(row.int("signs")? > 0)
 }
 
-async fn accepted(tx: &mut Tx, ward: &Ward, now: Timestamp, made: &[Option<uuid::Uuid>]) -> Result<Vec<Accepted>> {
+/// What an earlier request with the same key made, as it is now.
+async fn accepted_before(tx: &mut Tx, ward: &Ward, now: Timestamp, made: &[Option<uuid::Uuid>]) -> Result<Vec<Accepted>> {
     let view = View::load(tx, &ward.tenant, &ward.key, now).await?;
     let mut accepted = Vec::with_capacity(made.len());
     for id in made {
