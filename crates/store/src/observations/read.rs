@@ -5,7 +5,7 @@ use crate::engine::{Row, Sql, Tx, args};
 use crate::page::page_of;
 use crate::reason::{Lens, brief};
 use crate::seal::DataKey;
-use crate::standing::{Standing, standing};
+use crate::standing::standing;
 use crate::{Error, Page, PageRequest, Result};
 use model::{Observation, ObservationDraft, ObservationId, Source, TenantId, Timestamp};
 
@@ -84,19 +84,20 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(super) async fn load(tx: &mut Tx, tenant: &'a TenantId, key: &'a DataKey, now: Timestamp) -> Result<Self> {
-        let standing = standing(tx, tenant).await?;
-        Self::of(tx, tenant, key, standing, now).await
+        let generation = standing(tx, tenant).await?.generation;
+        Self::of(tx, tenant, key, generation, now).await
     }
 
-    /// The same where it is known how the connection stands.
-    pub(super) async fn of(tx: &mut Tx, tenant: &'a TenantId, key: &'a DataKey, standing: Standing, now: Timestamp) -> Result<Self> {
-        Ok(Self { tenant, key, generation: standing.generation, lens: Lens::load(tx, tenant, now).await? })
+    /// The same where the present generation is known.
+    pub(super) async fn of(tx: &mut Tx, tenant: &'a TenantId, key: &'a DataKey, generation: i64, now: Timestamp) -> Result<Self> {
+        Ok(Self { tenant, key, generation, lens: Lens::load(tx, tenant, now).await? })
     }
 
     pub(super) async fn one(&self, tx: &mut Tx, id: ObservationId) -> Result<Option<Observation>> {
         let row = tx.row(Sql::from(ONE), args![self.tenant, id]).await?;
-        let Some(observation) = row.map(|row| self.read(&row)).transpose()? else { return Ok(None) };
-        self.with_delivery(tx, observation).await.map(Some)
+        let Some(mut observation) = row.map(|row| self.read(&row)).transpose()? else { return Ok(None) };
+        self.add_delivery(tx, &mut observation).await?;
+        Ok(Some(observation))
     }
 
     pub(super) async fn list(&self, tx: &mut Tx, filter: &ObservationFilter, page: &PageRequest) -> Result<Page<Observation>> {
@@ -128,20 +129,19 @@ impl<'a> View<'a> {
     async fn page(&self, tx: &mut Tx, page: &PageRequest, rows: Vec<Row>) -> Result<Page<Observation>> {
         let items = rows.iter().map(|row| self.read(row)).collect::<Result<Vec<_>>>()?;
         drop(rows);
-        let page = page_of(page, items, |observation| observation.id.0);
-        let mut items = Vec::with_capacity(page.items.len());
-        for observation in page.items {
-            items.push(self.with_delivery(tx, observation).await?);
+        let mut page = page_of(page, items, |observation| observation.id.0);
+        for observation in &mut page.items {
+            self.add_delivery(tx, observation).await?;
         }
-        Ok(Page { items, next: page.next })
+        Ok(page)
     }
 
-    /// The observation with its newest delivery, as that is shown.
-    pub(super) async fn with_delivery(&self, tx: &mut Tx, mut observation: Observation) -> Result<Observation> {
+    /// Adds its newest delivery, as that is shown.
+    pub(super) async fn add_delivery(&self, tx: &mut Tx, observation: &mut Observation) -> Result<()> {
         if observation.source == Source::Platform {
             observation.delivery = brief(tx, &self.lens, self.tenant, observation.id).await?;
         }
-        Ok(observation)
+        Ok(())
     }
 
     fn read(&self, row: &Row) -> Result<Observation> {

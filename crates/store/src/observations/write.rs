@@ -35,28 +35,30 @@ pub(super) async fn create(
     let mut made = Vec::with_capacity(drafts.len());
     for ((draft, hold), id) in drafts.iter().zip(rising_ids(&*ward.rng, now, drafts.len())) {
         let Some(intended) = by_patient.get_mut(&draft.patient_id) else {
-            made.push(None);
+            made.push(Accepted::PatientUnknown);
             continue;
         };
         let id = ObservationId(id);
         insert(tx, ward, now, id, draft).await?;
         intended.push(Intended { resource: ResourceKey::Observation(id), version: 1, hold: *hold, backlog: false });
-        made.push(Some(Observation::accepted(id, draft.clone(), now)));
+        made.push(Accepted::Stored(Box::new(Observation::accepted(id, draft.clone(), now))));
     }
     for (patient, intended) in &by_patient {
         standing::enqueue(tx, &*ward.rng, &ward.tenant, now, standing, *patient, intended).await?;
     }
-    let ids: Vec<_> = made.iter().map(|made| made.as_ref().map(|made| made.id.0)).collect();
-    remember(tx, &ward.tenant, &ward.key, now, idempotency, &ids).await?;
-    let view = View::of(tx, &ward.tenant, &ward.key, standing, now).await?;
-    let mut accepted = Vec::with_capacity(made.len());
-    for made in made {
-        accepted.push(match made {
-            Some(observation) => Accepted::Stored(Box::new(view.with_delivery(tx, observation).await?)),
-            None => Accepted::PatientUnknown,
+    let view = View::of(tx, &ward.tenant, &ward.key, standing.generation, now).await?;
+    let mut ids = Vec::with_capacity(made.len());
+    for accepted in &mut made {
+        ids.push(match accepted {
+            Accepted::Stored(observation) => {
+                view.add_delivery(tx, observation).await?;
+                Some(observation.id.0)
+            }
+            Accepted::PatientUnknown => None,
         });
     }
-    Ok(Once::Done(accepted))
+    remember(tx, &ward.tenant, &ward.key, now, idempotency, &ids).await?;
+    Ok(Once::Done(made))
 }
 
 pub(super) async fn update(
